@@ -1,0 +1,131 @@
+// swift-tools-version: 6.2
+// The agent (libubpf.so) and the controller (ubpfrun) share modules. The agent's modules also build as Embedded Swift:
+// `UBPF_EMBEDDED=1 swift build --scratch-path .build-embedded --product ubpf` makes the library that ships.
+import PackageDescription
+
+let embedded = Context.environment["UBPF_EMBEDDED"] == "1"
+
+let common: [SwiftSetting] = [
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
+/// Settings of modules that run inside a target process.
+let inTarget: [SwiftSetting] =
+    common + (embedded ? [.enableExperimentalFeature("Embedded"), .unsafeFlags(["-wmo"])] : [])
+
+let cSettings: [CSetting] = [
+    .unsafeFlags(["-Wall", "-Wextra", "-Werror", "-std=gnu17", "-fno-stack-protector", "-fPIC"])
+]
+
+let agentTargets: [Target] = [
+    // Layouts shared by both sides of a session; structs only.
+    .target(name: "CSession"),
+    // Freestanding primitives: raw syscalls, clock, CPU number, fault-safe copy.
+    .target(name: "CRuntime", dependencies: ["CSession"], cSettings: cSettings),
+    .target(name: "ISA", swiftSettings: inTarget),
+    .target(name: "Runtime", dependencies: ["ISA", "CSession", "CRuntime"], swiftSettings: inTarget),
+    .target(name: "UBPFVM", dependencies: ["ISA", "Runtime", "CSession", "CRuntime"], swiftSettings: inTarget),
+    .target(name: "JIT", dependencies: ["ISA", "Runtime", "CSession", "CRuntime"], swiftSettings: inTarget),
+    .target(name: "CPatch", dependencies: ["CSession", "CRuntime"], cSettings: cSettings),
+    .target(
+        name: "Agent",
+        dependencies: ["ISA", "Runtime", "UBPFVM", "JIT", "CSession", "CRuntime", "CPatch"],
+        swiftSettings: inTarget
+    ),
+    .target(
+        name: "Preload",
+        dependencies: ["Agent"],
+        exclude: ["libubpf.map"],
+        swiftSettings: inTarget,
+        linkerSettings: [
+            .unsafeFlags(
+                (embedded ? [] : ["-static-stdlib"])
+                    + [
+                        "-Xlinker", "--version-script=\(Context.packageDirectory)/Sources/Preload/libubpf.map",
+                        "-Xlinker", "--gc-sections", "-Xlinker", "-z", "-Xlinker", "now",
+                        "-Xlinker", "-z", "-Xlinker", "relro", "-Xlinker", "-soname=libubpf.so",
+                    ]
+            )
+        ]
+    ),
+]
+
+let controllerTargets: [Target] = [
+    .target(name: "CLinux", cSettings: cSettings),
+    .systemLibrary(name: "CELF", pkgConfig: "libdw", providers: [.apt(["libelf-dev", "libdw-dev"])]),
+    .systemLibrary(name: "CCapstone", pkgConfig: "capstone", providers: [.apt(["libcapstone-dev"])]),
+    .systemLibrary(name: "CUnwind", pkgConfig: "libunwind", providers: [.apt(["libunwind-dev"])]),
+    .target(name: "Verifier", dependencies: ["ISA"], swiftSettings: common),
+    .target(name: "Loader", dependencies: ["ISA", "CELF"], swiftSettings: common),
+    .target(name: "Kernel", dependencies: ["ISA", "CLinux"], swiftSettings: common),
+    .target(name: "Symbols", dependencies: ["CELF"], swiftSettings: common),
+    .target(name: "Planner", dependencies: ["Symbols", "CCapstone"], swiftSettings: common),
+    .target(name: "Inject", dependencies: ["CLinux"], swiftSettings: common),
+    .target(
+        name: "UBPFTesting",
+        dependencies: ["ISA", "Loader", "Verifier", "Runtime", "UBPFVM", "CSession"],
+        swiftSettings: common
+    ),
+    .target(
+        name: "Controller",
+        dependencies: [
+            "ISA", "Loader", "Verifier", "Runtime", "UBPFVM", "Kernel", "Symbols", "Planner", "Inject", "CSession", "CLinux",
+        ],
+        swiftSettings: common
+    ),
+    .executableTarget(
+        name: "ubpfrun",
+        dependencies: ["Controller", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+        swiftSettings: common
+    ),
+]
+
+/// A test target for `module`, with the helpers every test may use.
+func tests(_ module: String, _ more: [Target.Dependency] = []) -> Target {
+    .testTarget(
+        name: "\(module)Tests",
+        dependencies: [.byName(name: module)] + more,
+        swiftSettings: [.treatAllWarnings(as: .error)]
+    )
+}
+
+let testTargets: [Target] = [
+    tests("ISA"),
+    tests("Runtime", ["ISA", "CSession", "CRuntime"]),
+    tests("UBPFVM", ["ISA", "Runtime", "CSession", "CRuntime"]),
+    tests("JIT", ["ISA", "CCapstone"]),
+    tests("Verifier", ["ISA"]),
+    tests("Loader", ["ISA"]),
+    tests("Kernel", ["ISA"]),
+    tests("Symbols"),
+    tests("Planner", ["Symbols", "CCapstone"]),
+    tests("Inject"),
+    tests("Agent", ["Runtime", "UBPFVM", "ISA", "CSession", "CRuntime", "CPatch", "CUnwind"]),
+    tests("UBPFTesting"),
+    tests("Controller", ["ISA", "Loader"]),
+    // Every engine against every case, the kernel included where the tests run as root.
+    .testTarget(
+        name: "ConformanceTests",
+        dependencies: ["ISA", "UBPFVM", "Runtime", "Kernel", "CSession"],
+        swiftSettings: [.treatAllWarnings(as: .error)]
+    ),
+    // Real processes under dist/lib/libubpf.so and dist/bin/ubpfrun; nothing of the agent is linked.
+    .testTarget(name: "PreloadTests", swiftSettings: [.treatAllWarnings(as: .error)]),
+]
+
+let package = Package(
+    name: "ubpfrun",
+    products: [.library(name: "ubpf", type: .dynamic, targets: ["Preload"])]
+        + (embedded
+            ? []
+            : [
+                .executable(name: "ubpfrun", targets: ["ubpfrun"]),
+                .library(name: "UBPFTesting", targets: ["UBPFTesting"]),
+            ]),
+    dependencies: embedded ? [] : [.package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")],
+    targets: agentTargets + (embedded ? [] : controllerTargets + testTargets),
+    swiftLanguageModes: [.v6]
+)

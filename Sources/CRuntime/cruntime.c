@@ -1,0 +1,110 @@
+#define _GNU_SOURCE
+#include "cruntime.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <link.h>
+#include <sys/rseq.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+
+int64_t cruntime_syscall(int64_t number, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f) {
+    register int64_t r10 __asm__("r10") = d;
+    register int64_t r8 __asm__("r8") = e;
+    register int64_t r9 __asm__("r9") = f;
+    int64_t result;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
+static uint64_t clock_ns(clockid_t clock) {
+    struct timespec now;
+    int saved = errno;
+    clock_gettime(clock, &now);
+    errno = saved;
+    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+uint64_t cruntime_monotonic_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
+uint64_t cruntime_boottime_ns(void) { return clock_ns(CLOCK_BOOTTIME); }
+uint64_t cruntime_tai_ns(void) { return clock_ns(CLOCK_TAI); }
+
+uint32_t cruntime_cpu(void) {
+    if (__rseq_size != 0) {
+        const struct rseq *area = (const struct rseq *)((char *)__builtin_thread_pointer() + __rseq_offset);
+        int32_t cpu = *(const volatile int32_t *)&area->cpu_id;
+        if (cpu >= 0) return (uint32_t)cpu;
+    }
+    unsigned cpu = 0;
+    cruntime_syscall(SYS_getcpu, (int64_t)&cpu, 0, 0, 0, 0, 0);
+    return cpu;
+}
+
+uint32_t cruntime_tid(void) { return (uint32_t)cruntime_syscall(SYS_gettid, 0, 0, 0, 0, 0, 0); }
+
+static uint32_t cached_pid(void) { return (uint32_t)cruntime_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0); }
+
+int64_t cruntime_read(void *destination, uint64_t source, uint64_t size) {
+    if (size == 0) return 0;
+    struct iovec local = {destination, size};
+    struct iovec remote = {(void *)source, size};
+    int64_t got = cruntime_syscall(SYS_process_vm_readv, cached_pid(), (int64_t)&local, 1, (int64_t)&remote, 1, 0);
+    if (got == (int64_t)size) return 0;
+    cruntime_zero(destination, size);
+    return -EFAULT;
+}
+
+int64_t cruntime_read_string(void *destination, uint64_t source, uint64_t size) {
+    uint8_t *out = destination;
+    uint64_t done = 0;
+    while (done < size) {
+        // Never ask for more than the rest of a page: the string may end just before an unmapped one.
+        uint64_t chunk = 4096 - ((source + done) & 4095);
+        if (chunk > size - done) chunk = size - done;
+        if (chunk > 256) chunk = 256;
+        if (cruntime_read(out + done, source + done, chunk) != 0) {
+            cruntime_zero(out, size);
+            return -EFAULT;
+        }
+        for (uint64_t i = 0; i < chunk; i++)
+            if (out[done + i] == 0) return (int64_t)(done + i + 1);
+        done += chunk;
+    }
+    if (size > 0) out[size - 1] = 0;
+    return (int64_t)size;
+}
+
+int32_t cruntime_find_module(uint64_t pc, struct cruntime_module *out) {
+    struct dl_find_object found;
+    if (_dl_find_object((void *)pc, &found) != 0) return 0;
+    out->start = (uint64_t)found.dlfo_map_start;
+    out->end = (uint64_t)found.dlfo_map_end;
+    out->bias = found.dlfo_link_map ? (uint64_t)found.dlfo_link_map->l_addr : 0;
+    out->eh_frame_hdr = found.dlfo_eh_frame;
+    out->path = found.dlfo_link_map ? found.dlfo_link_map->l_name : "";
+    return 1;
+}
+
+void cruntime_copy(void *to, const void *from, uint64_t size) {
+    void *d = to;
+    const void *s = from;
+    __asm__ volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(size) : : "memory");
+}
+
+void cruntime_zero(void *to, uint64_t size) {
+    void *d = to;
+    __asm__ volatile("rep stosb" : "+D"(d), "+c"(size) : "a"(0) : "memory");
+}
+
+int32_t cruntime_compare(const void *a, const void *b, uint64_t size) {
+    const volatile uint8_t *x = a, *y = b;
+    for (uint64_t i = 0; i < size; i++)
+        if (x[i] != y[i]) return (int32_t)x[i] - (int32_t)y[i];
+    return 0;
+}
+
+void cruntime_pause(void) { __builtin_ia32_pause(); }

@@ -1,0 +1,93 @@
+// Primitives for code that runs inside a target: no libc state, no allocation, no locks, errno untouched.
+#ifndef CRUNTIME_H
+#define CRUNTIME_H
+
+#include <stdint.h>
+
+/// Marks a function that Swift code on the probe path may call: it neither allocates nor locks.
+#define CRUNTIME_RT __attribute__((swift_attr("@_noLocks")))
+
+/// The program context of uprobes and uretprobes: x86-64 `struct pt_regs` (arch/x86/include/asm/ptrace.h).
+struct cruntime_regs {
+    uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
+    uint64_t orig_rax, rip, cs, eflags, rsp, ss;
+};
+
+/// Why a program was stopped. Kinds 1.. are `Trap.Kind` in UBPFVM.
+struct cruntime_trap {
+    uint32_t kind;         // 0: none
+    uint32_t instruction;  // index within the program
+    uint64_t value;        // the offending address, divisor, helper id, ...
+};
+
+/// Everything one run of a program needs; lives in the per-thread state of the agent, or in a test.
+struct cruntime_context {
+    // The session, as mapped in this process.
+    const uint8_t *_Nullable image;
+    uint8_t *_Nullable shared;
+    // Guest memory, as absolute address ranges [low, high).
+    uint64_t guest_low, guest_high;      // map values and records: read and write
+    uint64_t rodata_low, rodata_high;    // frozen maps' values: read only
+    uint64_t context_low, context_high;  // the program's context: read only unless context_writable
+    uint64_t stack_low, stack_high;      // BPF stack: 8 frames of 512 bytes
+    uint64_t packet_low, packet_high;    // test memory, or empty
+    uint32_t context_writable;
+    uint32_t program;                    // index of the running program (the last tail call's target)
+    uint32_t tail_calls;                 // taken so far in this run
+    int32_t cpu_slot;                    // per-CPU slot this run owns; -1 until one is needed
+    uint64_t budget;                     // instructions left before Trap.budget
+    // What helpers answer.
+    struct cruntime_regs *_Nullable regs;  // of the probed thread, for stacks; null where there is none
+    uint64_t cookie;
+    uint64_t function_ip;
+    uint64_t pid_tgid;                   // tgid << 32 | tid
+    uint64_t uid_gid;                    // gid << 32 | uid
+    // Stack walking: readable bounds of the stack that regs->rsp is on, and this thread's row cache.
+    uint64_t walk_low, walk_high;
+    void *_Nullable rows;
+    struct cruntime_trap trap;
+    uint64_t callbacks_depth;
+    uint64_t random;                     // state of bpf_get_prandom_u32
+    uint64_t reserved[4];
+};
+
+/// A raw system call; returns the kernel's value (-errno on failure) and leaves errno alone.
+CRUNTIME_RT int64_t cruntime_syscall(int64_t number, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f);
+
+/// CLOCK_MONOTONIC in nanoseconds (bpf_ktime_get_ns), by the vDSO.
+CRUNTIME_RT uint64_t cruntime_monotonic_ns(void);
+/// CLOCK_BOOTTIME in nanoseconds.
+CRUNTIME_RT uint64_t cruntime_boottime_ns(void);
+/// CLOCK_TAI in nanoseconds.
+CRUNTIME_RT uint64_t cruntime_tai_ns(void);
+
+/// The CPU that the caller runs on (rseq where glibc registered it, else getcpu).
+CRUNTIME_RT uint32_t cruntime_cpu(void);
+
+/// Thread id of the caller, from the kernel.
+CRUNTIME_RT uint32_t cruntime_tid(void);
+
+/// Copies `size` bytes from anywhere in this process; 0, or -EFAULT without a signal where the range is not readable.
+CRUNTIME_RT int64_t cruntime_read(void *_Nonnull destination, uint64_t source, uint64_t size);
+
+/// Copies a NUL-terminated string of at most `size` bytes including its NUL; its length with NUL, or -EFAULT.
+CRUNTIME_RT int64_t cruntime_read_string(void *_Nonnull destination, uint64_t source, uint64_t size);
+
+/// Finds the unwind tables of the module that holds `pc` (glibc 2.35+ _dl_find_object); 0 when there is none.
+struct cruntime_module {
+    uint64_t start, end;             // mapped range
+    uint64_t bias;                   // l_addr
+    const uint8_t *_Nullable eh_frame_hdr;
+    const char *_Nullable path;      // l_name; empty for the executable
+};
+CRUNTIME_RT int32_t cruntime_find_module(uint64_t pc, struct cruntime_module *_Nonnull out);
+
+/// memcpy, memset, memcmp without vector instructions, so that a target's AVX state survives.
+CRUNTIME_RT void cruntime_copy(void *_Nonnull to, const void *_Nonnull from, uint64_t size);
+CRUNTIME_RT void cruntime_zero(void *_Nonnull to, uint64_t size);
+CRUNTIME_RT int32_t cruntime_compare(const void *_Nonnull a, const void *_Nonnull b, uint64_t size);
+
+/// Pause for a spin loop.
+CRUNTIME_RT void cruntime_pause(void);
+
+#endif

@@ -1,0 +1,9 @@
+#include "csession.h"
+
+_Static_assert(sizeof(struct csession_map) == 104, "layout");
+_Static_assert(sizeof(struct csession_program) == 80, "layout");
+_Static_assert(sizeof(struct csession_site) == 80, "layout");
+_Static_assert(sizeof(struct csession_fixup) == 16, "layout");
+_Static_assert(sizeof(struct csession_probe) == 16, "layout");
+_Static_assert(sizeof(struct csession_module) == 512, "layout");
+_Static_assert(sizeof(struct csession_message) == 128, "layout");
