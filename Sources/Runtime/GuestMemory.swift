@@ -1,0 +1,33 @@
+package import CRuntime
+
+/// Whether `size` bytes at `address` may be read by the running program.
+@_noLocks
+package func guestMayRead(_ context: UnsafeMutablePointer<cruntime_context>, _ address: UInt64, _ size: UInt64) -> Bool {
+    unsafe guestMayWrite(context, address, size)
+        || covers(context.pointee.rodata_low, context.pointee.rodata_high, address, size)
+        || covers(context.pointee.context_low, context.pointee.context_high, address, size)
+}
+
+/// Whether `size` bytes at `address` may be written by the running program.
+@_noLocks
+package func guestMayWrite(_ context: UnsafeMutablePointer<cruntime_context>, _ address: UInt64, _ size: UInt64) -> Bool {
+    unsafe covers(context.pointee.stack_low, context.pointee.stack_high, address, size)
+        || covers(context.pointee.guest_low, context.pointee.guest_high, address, size)
+        || covers(context.pointee.packet_low, context.pointee.packet_high, address, size)
+        || (context.pointee.context_writable != 0
+            && covers(context.pointee.context_low, context.pointee.context_high, address, size))
+}
+
+/// Whether [address, address + size) lies in [low, high), for any values without overflow.
+@_noLocks @inline(__always)
+private func covers(_ low: UInt64, _ high: UInt64, _ address: UInt64, _ size: UInt64) -> Bool {
+    address >= low && address <= high && size <= high - address
+}
+
+/// Stops the running program; the first reason stays.
+@_noLocks
+package func raiseTrap(_ context: UnsafeMutablePointer<cruntime_context>, _ kind: TrapKind, value: UInt64) {
+    guard unsafe context.pointee.trap.kind == 0 else { return }
+    unsafe context.pointee.trap.kind = kind.rawValue
+    unsafe context.pointee.trap.value = value
+}
