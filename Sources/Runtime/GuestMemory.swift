@@ -28,6 +28,6 @@ private func covers(_ low: UInt64, _ high: UInt64, _ address: UInt64, _ size: UI
 @_noLocks
 package func raiseTrap(_ context: UnsafeMutablePointer<cruntime_context>, _ kind: TrapKind, value: UInt64) {
     guard unsafe context.pointee.trap.kind == 0 else { return }
-    unsafe context.pointee.trap.kind = kind.rawValue
+    unsafe context.pointee.trap.kind = kind.code
     unsafe context.pointee.trap.value = value
 }
