@@ -23,6 +23,7 @@ package enum TrapKind: UInt8, CaseIterable, Sendable {
     case wrongMapType
 
     /// The number stored in a context. A case's layout is its position; `rawValue` is a call that `@_noLocks` rejects.
-    @_noLocks
-    package var code: UInt32 { unsafe UInt32(unsafeBitCast(self, to: UInt8.self)) }
+    package var code: UInt32 {
+        @_noLocks get { unsafe UInt32(unsafeBitCast(self, to: UInt8.self)) }
+    }
 }
