@@ -89,6 +89,16 @@ int32_t cruntime_find_module(uint64_t pc, struct cruntime_module *out) {
     return 1;
 }
 
+static struct cruntime_stubs registered;
+
+void cruntime_register_stubs(struct cruntime_stubs stubs) { registered = stubs; }
+
+uint64_t cruntime_resolve_stub(uint64_t ra) {
+    uint64_t offset = ra - registered.low;
+    if (offset >= registered.high - registered.low) return ra;
+    return *(const volatile uint64_t *)(registered.slots + (offset & ~15ull));
+}
+
 void cruntime_copy(void *to, const void *from, uint64_t size) {
     void *d = to;
     const void *s = from;

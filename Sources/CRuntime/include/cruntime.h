@@ -82,6 +82,19 @@ struct cruntime_module {
 };
 CRUNTIME_RT int32_t cruntime_find_module(uint64_t pc, struct cruntime_module *_Nonnull out);
 
+/// Where a process's return stubs are. A probed function returns to a stub; its slot holds the real return address.
+///
+/// Stubs and slots lie in parallel 4096-byte pages: the slot of the stub at `low + n` is at `slots + (n & ~15)` and starts
+/// with the real return address.
+struct cruntime_stubs {
+    uint64_t low, high;  // return addresses in [low, high) are stubs; empty until the pool registers itself
+    uint64_t slots;
+};
+void cruntime_register_stubs(struct cruntime_stubs stubs);
+
+/// The real return address where `ra` points into a return stub, else `ra` itself. For stack walks.
+CRUNTIME_RT uint64_t cruntime_resolve_stub(uint64_t ra);
+
 /// memcpy, memset, memcmp without vector instructions, so that a target's AVX state survives.
 CRUNTIME_RT void cruntime_copy(void *_Nonnull to, const void *_Nonnull from, uint64_t size);
 CRUNTIME_RT void cruntime_zero(void *_Nonnull to, uint64_t size);
