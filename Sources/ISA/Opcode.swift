@@ -52,7 +52,7 @@ package enum Opcode: UInt8, CaseIterable, Sendable {
     case loadMapValue
     /// `imm` is a BTF type id of a kernel variable; src 3.
     case loadVariable
-    /// `imm` is a slot offset to a subprogram, relative to the next instruction's slot; src 4.
+    /// `imm` is a slot offset to a subprogram, relative to this instruction's second slot as in Linux; src 4.
     case loadFunction
     /// As `loadMap` and `loadMapValue`, by index into an array of descriptors; src 5 and 6.
     case loadMapByIndex, loadMapValueByIndex
@@ -89,7 +89,8 @@ package enum Opcode: UInt8, CaseIterable, Sendable {
     case jumpSet64Imm, jumpSet64Reg, jumpSet32Imm, jumpSet32Reg
     case jumpNotEqual64Imm, jumpNotEqual64Reg, jumpNotEqual32Imm, jumpNotEqual32Reg
     case jumpSignedGreater64Imm, jumpSignedGreater64Reg, jumpSignedGreater32Imm, jumpSignedGreater32Reg
-    case jumpSignedGreaterEqual64Imm, jumpSignedGreaterEqual64Reg, jumpSignedGreaterEqual32Imm, jumpSignedGreaterEqual32Reg
+    case jumpSignedGreaterEqual64Imm, jumpSignedGreaterEqual64Reg, jumpSignedGreaterEqual32Imm,
+        jumpSignedGreaterEqual32Reg
     case jumpLess64Imm, jumpLess64Reg, jumpLess32Imm, jumpLess32Reg
     case jumpLessEqual64Imm, jumpLessEqual64Reg, jumpLessEqual32Imm, jumpLessEqual32Reg
     case jumpSignedLess64Imm, jumpSignedLess64Reg, jumpSignedLess32Imm, jumpSignedLess32Reg
