@@ -94,7 +94,13 @@ func tests(_ module: String, _ more: [Target.Dependency] = []) -> Target {
 
 let testTargets: [Target] = [
     tests("ISA"),
-    tests("Runtime", ["ISA", "CSession", "CRuntime"]),
+    .target(
+        name: "CWalkFixtures",
+        dependencies: ["CRuntime"],
+        path: "Tests/CWalkFixtures",
+        cSettings: [.unsafeFlags(["-O2", "-fomit-frame-pointer", "-fasynchronous-unwind-tables"])]
+    ),
+    tests("Runtime", ["ISA", "CSession", "CRuntime", "CUnwind", "CWalkFixtures"]),
     tests("UBPFVM", ["ISA", "Runtime", "CSession", "CRuntime"]),
     tests("JIT", ["ISA", "CCapstone"]),
     tests("Verifier", ["ISA"]),

@@ -2,7 +2,8 @@ package import CRuntime
 
 /// Whether `size` bytes at `address` may be read by the running program.
 @_noLocks
-package func guestMayRead(_ context: UnsafeMutablePointer<cruntime_context>, _ address: UInt64, _ size: UInt64) -> Bool {
+package func guestMayRead(_ context: UnsafeMutablePointer<cruntime_context>, _ address: UInt64, _ size: UInt64) -> Bool
+{
     unsafe guestMayWrite(context, address, size)
         || covers(context.pointee.rodata_low, context.pointee.rodata_high, address, size)
         || covers(context.pointee.context_low, context.pointee.context_high, address, size)
@@ -10,7 +11,8 @@ package func guestMayRead(_ context: UnsafeMutablePointer<cruntime_context>, _ a
 
 /// Whether `size` bytes at `address` may be written by the running program.
 @_noLocks
-package func guestMayWrite(_ context: UnsafeMutablePointer<cruntime_context>, _ address: UInt64, _ size: UInt64) -> Bool {
+package func guestMayWrite(_ context: UnsafeMutablePointer<cruntime_context>, _ address: UInt64, _ size: UInt64) -> Bool
+{
     unsafe covers(context.pointee.stack_low, context.pointee.stack_high, address, size)
         || covers(context.pointee.guest_low, context.pointee.guest_high, address, size)
         || covers(context.pointee.packet_low, context.pointee.packet_high, address, size)

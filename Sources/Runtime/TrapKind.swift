@@ -22,7 +22,9 @@ package enum TrapKind: UInt8, CaseIterable, Sendable {
     /// A helper cannot be used on this type of map; `value` is the map's index.
     case wrongMapType
 
-    /// The number stored in a context. A case's layout is its position; `rawValue` is a call that `@_noLocks` rejects.
+    /// The number stored in a context.
+    ///
+    /// A case's layout is its position; `rawValue` is a call that `@_noLocks` rejects.
     package var code: UInt32 {
         @_noLocks get { unsafe UInt32(unsafeBitCast(self, to: UInt8.self)) }
     }
