@@ -1,1 +1,1 @@
-// Filled by the modules' first commits.
+// Filled below.
