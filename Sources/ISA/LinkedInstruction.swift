@@ -29,11 +29,13 @@ package struct LinkedInstruction: Sendable {
 
 /// What a program holds as `struct bpf_map *`: a tagged index that is no address, so that following it is a trap.
 package enum MapHandle {
-    private static let tag: UInt64 = 0xb4b0_0000_0000_0000
+    private static var tag: UInt64 { @_noLocks get { 0xb4b0_0000_0000_0000 } }
 
+    @_noLocks
     package static func make(_ index: Int) -> UInt64 { tag | UInt64(index) }
 
     /// The map's index, or nil for any other number.
+    @_noLocks
     package static func index(_ handle: UInt64) -> Int? {
         handle >> 32 == tag >> 32 ? Int(handle & 0xffff_ffff) : nil
     }
@@ -41,11 +43,13 @@ package enum MapHandle {
 
 /// What a program holds as a pointer to one of its functions (`BPF_PSEUDO_FUNC`).
 package enum FunctionHandle {
-    private static let tag: UInt64 = 0xb4f0_0000_0000_0000
+    private static var tag: UInt64 { @_noLocks get { 0xb4f0_0000_0000_0000 } }
 
+    @_noLocks
     package static func make(_ index: Int) -> UInt64 { tag | UInt64(index) }
 
     /// Index of the function's first instruction, or nil for any other number.
+    @_noLocks
     package static func index(_ handle: UInt64) -> Int? {
         handle >> 32 == tag >> 32 ? Int(handle & 0xffff_ffff) : nil
     }

@@ -6,6 +6,7 @@ package func guestMayRead(_ context: UnsafeMutablePointer<cruntime_context>, _ a
 {
     unsafe guestMayWrite(context, address, size)
         || covers(context.pointee.rodata_low, context.pointee.rodata_high, address, size)
+        || covers(context.pointee.keys_low, context.pointee.keys_high, address, size)
         || covers(context.pointee.context_low, context.pointee.context_high, address, size)
 }
 

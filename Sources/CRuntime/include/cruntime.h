@@ -20,6 +20,16 @@ struct cruntime_trap {
     uint64_t value;        // the offending address, divisor, helper id, ...
 };
 
+/// A ring record that the running program has reserved and not yet given back.
+struct cruntime_reservation {
+    uint64_t address;  // of the record's data; 0: unused
+    uint32_t size;     // bytes of data
+    uint32_t map;      // index of the ring
+};
+
+/// Reservations that one run can hold at a time.
+#define CRUNTIME_RESERVATIONS 4
+
 /// Everything one run of a program needs; lives in the per-thread state of the agent, or in a test.
 struct cruntime_context {
     // The session, as mapped in this process.
@@ -48,7 +58,9 @@ struct cruntime_context {
     struct cruntime_trap trap;
     uint64_t callbacks_depth;
     uint64_t random;                     // state of bpf_get_prandom_u32
-    uint64_t reserved[4];
+    uint64_t keys_low, keys_high;        // keys of hash maps: read only
+    uint64_t reserved[2];
+    struct cruntime_reservation reservations[CRUNTIME_RESERVATIONS];
 };
 
 /// A raw system call; returns the kernel's value (-errno on failure) and leaves errno alone.

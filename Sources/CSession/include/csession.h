@@ -56,6 +56,8 @@ struct csession_image {
     uint32_t modules_capacity;
     uint32_t log_map;              // index of the ring that takes bpf_trace_printk lines, or ~0
     struct csession_range guest;   // in shared: what programs may read and write
+    struct csession_range keys;    // in shared: hash maps' keys, which programs may read
+    uint64_t cpu_slots_offset;     // in shared: cpu_count words of 64 bytes, the tid of each per-CPU slot's user
 };
 
 // Where a map's values live.
@@ -75,11 +77,12 @@ struct csession_map {
     uint32_t value_stride;    // value_size rounded up to 8; the step between values
     uint32_t key_stride;      // key_size rounded up to 8
     uint32_t bucket_count;    // hash maps and stack traces: power of two
-    uint32_t node_count;      // hash maps: max_entries and spares
+    uint32_t node_count;      // hash maps and stack traces: entries and spares
     uint64_t meta_offset;     // in shared: the map's own header, buckets, links, free list
     uint64_t keys_offset;     // in shared: hash maps' keys, node_count * key_stride
     uint64_t values_offset;   // first value, or a ring's data
-    uint64_t values_size;     // all values (per-CPU: times cpu_count), or a ring's data size
+    uint64_t values_size;     // all values (per-CPU: cpu_count blocks of equal size), or a ring's data area
+    uint64_t ring_size;       // rings: a power of two; records may reach past it into the second half of the data area
     char name[32];            // NUL-terminated
 };
 
@@ -162,10 +165,11 @@ enum csession_agent_state {
 struct csession_shared {
     uint64_t magic;
     uint64_t size;
+    uint64_t unused[6];
     // A robust process-shared mutex (pthread_mutex_t), held by the controller for as long as the session lives. Its first
     // 32-bit word holds the owner's tid; when the controller dies, however it dies, the kernel sets FUTEX_OWNER_DIED in
     // it, and every probe finds the session ended. No thread, socket or signal in the target is needed for that.
-    _Alignas(64) uint8_t owner[64];
+    uint8_t owner[64];        // at offset 64; over-aligned fields would hide the struct from Swift
     uint32_t agent_state;     // enum csession_agent_state
     uint32_t agent_pid;
     uint32_t module_count;    // entries claimed in modules[]

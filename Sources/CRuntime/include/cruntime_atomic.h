@@ -1,0 +1,62 @@
+// Atomic operations on shared memory for Swift code on the probe path: inlined, no generic code, no lock.
+#ifndef CRUNTIME_ATOMIC_H
+#define CRUNTIME_ATOMIC_H
+
+#include "cruntime.h"
+
+#define CRUNTIME_INLINE CRUNTIME_RT static inline __attribute__((always_inline))
+
+CRUNTIME_INLINE uint32_t cruntime_load32(const uint32_t *_Nonnull at) { return __atomic_load_n(at, __ATOMIC_ACQUIRE); }
+CRUNTIME_INLINE uint64_t cruntime_load64(const uint64_t *_Nonnull at) { return __atomic_load_n(at, __ATOMIC_ACQUIRE); }
+CRUNTIME_INLINE void cruntime_store32(uint32_t *_Nonnull at, uint32_t value) { __atomic_store_n(at, value, __ATOMIC_RELEASE); }
+CRUNTIME_INLINE void cruntime_store64(uint64_t *_Nonnull at, uint64_t value) { __atomic_store_n(at, value, __ATOMIC_RELEASE); }
+
+/// Sequentially consistent read-modify-write; each returns the old value.
+CRUNTIME_INLINE uint32_t cruntime_exchange32(uint32_t *_Nonnull at, uint32_t value) {
+    return __atomic_exchange_n(at, value, __ATOMIC_SEQ_CST);
+}
+CRUNTIME_INLINE uint64_t cruntime_exchange64(uint64_t *_Nonnull at, uint64_t value) {
+    return __atomic_exchange_n(at, value, __ATOMIC_SEQ_CST);
+}
+CRUNTIME_INLINE uint32_t cruntime_add32(uint32_t *_Nonnull at, uint32_t value) {
+    return __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST);
+}
+CRUNTIME_INLINE uint64_t cruntime_add64(uint64_t *_Nonnull at, uint64_t value) {
+    return __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST);
+}
+
+/// Compare and exchange; 1 where `expected` was found and replaced.
+CRUNTIME_INLINE int32_t cruntime_cas32(uint32_t *_Nonnull at, uint32_t expected, uint32_t value) {
+    return __atomic_compare_exchange_n(at, &expected, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE);
+}
+CRUNTIME_INLINE int32_t cruntime_cas64(uint64_t *_Nonnull at, uint64_t expected, uint64_t value) {
+    return __atomic_compare_exchange_n(at, &expected, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE);
+}
+
+/// Plain loads and stores at any alignment.
+CRUNTIME_INLINE uint64_t cruntime_peek64(const void *_Nonnull at) {
+    uint64_t value;
+    __builtin_memcpy(&value, at, 8);
+    return value;
+}
+/// The first `size` (0 to 7) bytes at `at`, zero-extended; reads no byte beyond them.
+CRUNTIME_INLINE uint64_t cruntime_peek_tail(const void *_Nonnull at, uint64_t size) {
+    const uint8_t *from = (const uint8_t *)at;
+    uint64_t value = 0;
+    if (size & 4) {
+        uint32_t part;
+        __builtin_memcpy(&part, from, 4);
+        value = part;
+        from += 4;
+    }
+    if (size & 2) {
+        uint16_t part;
+        __builtin_memcpy(&part, from, 2);
+        value |= (uint64_t)part << ((size & 4) * 8);
+        from += 2;
+    }
+    if (size & 1) value |= (uint64_t)*from << ((size & 6) * 8);
+    return value;
+}
+
+#endif

@@ -1,0 +1,122 @@
+package import ISA
+
+/// A map to be made, as an object's definition gives it.
+package struct MapParameters: Sendable {
+    package var name: String
+    package var type: MapType
+    package var keySize: UInt32
+    package var valueSize: UInt32
+    package var maxEntries: UInt32
+    package var flags: UInt32
+    /// The first bytes of an array's values (`.data`, `.rodata`); the rest is zero.
+    package var contents: [UInt8]?
+    /// The values never change: they live in the sealed image.
+    package var isFrozen: Bool
+
+    package init(
+        name: String,
+        type: MapType,
+        keySize: UInt32,
+        valueSize: UInt32,
+        maxEntries: UInt32,
+        flags: UInt32 = 0,
+        contents: [UInt8]? = nil,
+        isFrozen: Bool = false
+    ) {
+        self.name = name
+        self.type = type
+        self.keySize = keySize
+        self.valueSize = valueSize
+        self.maxEntries = maxEntries
+        self.flags = flags
+        self.contents = contents
+        self.isFrozen = isFrozen
+    }
+
+    /// Checks what the kernel's `map_alloc_check` checks, in its order.
+    func check() throws(SessionError) -> MapFamily {
+        guard let family = MapFamily(type) else { throw .mapType(name, type) }
+        switch family {
+        case .hash, .perCPUHash: try checkHash(perCPU: family == .perCPUHash)
+        case .array, .perCPUArray: try checkArray(perCPU: family == .perCPUArray)
+        case .programArray: try checkDescriptors(entriesNeeded: true)
+        case .perfEventArray: try checkDescriptors(entriesNeeded: false)
+        case .stackTrace: try checkStackTrace()
+        case .ringBuffer: try checkRing()
+        }
+        if let contents, family != .array || UInt64(contents.count) > UInt64(valueSize) * UInt64(maxEntries) {
+            throw .contentsSize(name, contents.count, UInt64(valueSize) * UInt64(maxEntries))
+        }
+        return family
+    }
+
+    /// `KMALLOC_MAX_SIZE` (4 MiB), the kernel's limit of an element.
+    private static var elementLimit: UInt64 { 4 << 20 }
+    /// `PCPU_MIN_UNIT_SIZE`, the kernel's limit of a per-CPU value.
+    private static var perCPULimit: UInt64 { 32 << 10 }
+
+    private func allow(_ allowed: UInt32) throws(SessionError) {
+        if flags & ~allowed != 0 { throw .flags(name, flags & ~allowed) }
+    }
+
+    /// kernel/bpf/hashtab.c, `htab_map_alloc_check`.
+    private func checkHash(perCPU: Bool) throws(SessionError) {
+        try allow(
+            MapFlag.noPreallocation | MapFlag.numaNode | MapFlag.userAccess | MapFlag.programAccess | MapFlag.zeroSeed
+        )
+        if maxEntries == 0 { throw .noEntries(name) }
+        if keySize == 0 { throw .keySize(name, 0, "at least 1") }
+        if valueSize == 0 { throw .valueSize(name, 0, "at least 1") }
+        let element = UInt64(keySize) + UInt64(valueSize)
+        // The kernel counts 64 bytes of `struct htab_elem` too.
+        if element >= Self.elementLimit - 64 { throw .elementTooBig(name, element, Self.elementLimit - 65) }
+        if perCPU, UInt64(valueSize) > Self.perCPULimit {
+            throw .elementTooBig(name, UInt64(valueSize), Self.perCPULimit)
+        }
+    }
+
+    /// kernel/bpf/arraymap.c, `array_map_alloc_check`.
+    private func checkArray(perCPU: Bool) throws(SessionError) {
+        try allow(
+            MapFlag.numaNode | MapFlag.userAccess | MapFlag.programAccess | (perCPU ? 0 : MapFlag.mmapable)
+        )
+        if maxEntries == 0 { throw .noEntries(name) }
+        if keySize != 4 { throw .keySize(name, keySize, "4") }
+        if valueSize == 0 { throw .valueSize(name, 0, "at least 1") }
+        if valueSize > UInt32(Int32.max) { throw .elementTooBig(name, UInt64(valueSize), UInt64(Int32.max)) }
+        if perCPU, UInt64(valueSize) > Self.perCPULimit {
+            throw .elementTooBig(name, UInt64(valueSize), Self.perCPULimit)
+        }
+    }
+
+    /// kernel/bpf/arraymap.c, `fd_array_map_alloc_check`.
+    private func checkDescriptors(entriesNeeded: Bool) throws(SessionError) {
+        try allow(MapFlag.numaNode | MapFlag.userAccess)
+        if entriesNeeded, maxEntries == 0 { throw .noEntries(name) }
+        if keySize != 4 { throw .keySize(name, keySize, "4") }
+        if valueSize != 4 { throw .valueSize(name, valueSize, "4") }
+    }
+
+    /// kernel/bpf/stackmap.c, `stack_map_alloc`.
+    private func checkStackTrace() throws(SessionError) {
+        try allow(MapFlag.numaNode | MapFlag.userAccess)
+        if maxEntries == 0 { throw .noEntries(name) }
+        if keySize != 4 { throw .keySize(name, keySize, "4") }
+        if valueSize < 8 || valueSize % 8 != 0 || valueSize / 8 > UInt32(stackDepthLimit) {
+            throw .valueSize(name, valueSize, "8 to 1016 and a multiple of 8")
+        }
+    }
+
+    /// kernel/bpf/ringbuf.c, `ringbuf_map_alloc`.
+    private func checkRing() throws(SessionError) {
+        try allow(MapFlag.numaNode)
+        if keySize != 0 { throw .keySize(name, keySize, "0") }
+        if valueSize != 0 { throw .valueSize(name, valueSize, "0") }
+        if maxEntries < 4096 || maxEntries & (maxEntries &- 1) != 0 { throw .ringSize(name, maxEntries) }
+    }
+}
+
+/// Frames that a stack may have: `kernel.perf_event_max_stack`'s default.
+package var stackDepthLimit: Int {
+    @_noLocks get { 127 }
+}

@@ -1,0 +1,163 @@
+import ISA
+
+/// Why a session cannot be built or opened; every message of this part of the module is made here.
+package struct SessionError: Error, Sendable {
+    package enum Kind: Sendable {
+        /// The kernel would answer `EINVAL`.
+        case invalid
+        /// The kernel would answer `E2BIG`.
+        case tooBig
+        /// A map type or flag that this runtime does not have.
+        case unsupported
+        /// A segment is not a session of this version.
+        case damaged
+    }
+
+    package var kind: Kind
+    /// What it is about: a map's or program's name, or a segment.
+    package var subject: String
+    /// What is wrong.
+    package var message: String
+    /// What to do about it.
+    package var help: String
+
+    init(_ kind: Kind, _ subject: String, _ message: String, help: String) {
+        self.kind = kind
+        self.subject = subject
+        self.message = message
+        self.help = help
+    }
+
+    static func noEntries(_ name: String) -> SessionError {
+        SessionError(.invalid, name, "max_entries is 0", help: "set max_entries in the map's definition")
+    }
+
+    static func keySize(_ name: String, _ size: UInt32, _ wanted: String) -> SessionError {
+        SessionError(.invalid, name, "key size is \(size), must be \(wanted)", help: "correct the map's key type")
+    }
+
+    static func valueSize(_ name: String, _ size: UInt32, _ wanted: String) -> SessionError {
+        SessionError(.invalid, name, "value size is \(size), must be \(wanted)", help: "correct the map's value type")
+    }
+
+    static func elementTooBig(_ name: String, _ size: UInt64, _ limit: UInt64) -> SessionError {
+        SessionError(
+            .tooBig,
+            name,
+            "an element of \(size) bytes is over the limit of \(limit)",
+            help: "make the key or value type smaller"
+        )
+    }
+
+    static func mapTooBig(_ name: String, _ size: UInt64, _ limit: UInt64) -> SessionError {
+        SessionError(
+            .tooBig,
+            name,
+            "the map would take \(size) bytes, the limit is \(limit)",
+            help: "lower max_entries"
+        )
+    }
+
+    static func ringSize(_ name: String, _ size: UInt32) -> SessionError {
+        SessionError(
+            .invalid,
+            name,
+            "ring size \(size) is not a power of two and a multiple of 4096",
+            help: "set max_entries to 4096, 8192, … 256 * 1024, …"
+        )
+    }
+
+    static func flags(_ name: String, _ flags: UInt32) -> SessionError {
+        SessionError(
+            .unsupported,
+            name,
+            "map flags \(flags) are not supported for this type",
+            help: "remove map_flags, or run the program in the kernel"
+        )
+    }
+
+    static func mapType(_ name: String, _ type: MapType) -> SessionError {
+        SessionError(
+            .unsupported,
+            name,
+            "map type \(mapTypeName(type)) is not supported in user space",
+            help: "use HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE, RINGBUF, PERF_EVENT_ARRAY or PROG_ARRAY"
+        )
+    }
+
+    static func contentsSize(_ name: String, _ size: Int, _ limit: UInt64) -> SessionError {
+        SessionError(
+            .invalid,
+            name,
+            "\(size) bytes of initial contents for values of \(limit) bytes",
+            help: "contents belong to arrays and must not be larger than their values"
+        )
+    }
+
+    static func tooManyProbes(_ limit: Int) -> SessionError {
+        SessionError(
+            .tooBig,
+            "session",
+            "more than \(limit) probes",
+            help: "narrow the pattern, or use several sessions"
+        )
+    }
+
+    static func layoutFrozen(_ name: String) -> SessionError {
+        SessionError(
+            .invalid,
+            name,
+            "maps cannot be added after layoutMaps()",
+            help: "add every map before the programs"
+        )
+    }
+
+    static func damaged(_ segment: String, _ what: String) -> SessionError {
+        SessionError(
+            .damaged,
+            segment,
+            what,
+            help: "the library and ubpfrun are of different versions, or the segment was cut short"
+        )
+    }
+}
+
+/// The kernel's name of a map type, without `BPF_MAP_TYPE_`.
+func mapTypeName(_ type: MapType) -> String {
+    switch type {
+    case .unspecified: "UNSPEC"
+    case .hash: "HASH"
+    case .array: "ARRAY"
+    case .programArray: "PROG_ARRAY"
+    case .perfEventArray: "PERF_EVENT_ARRAY"
+    case .perCPUHash: "PERCPU_HASH"
+    case .perCPUArray: "PERCPU_ARRAY"
+    case .stackTrace: "STACK_TRACE"
+    case .cgroupArray: "CGROUP_ARRAY"
+    case .lruHash: "LRU_HASH"
+    case .lruPerCPUHash: "LRU_PERCPU_HASH"
+    case .lpmTrie: "LPM_TRIE"
+    case .arrayOfMaps: "ARRAY_OF_MAPS"
+    case .hashOfMaps: "HASH_OF_MAPS"
+    case .devMap: "DEVMAP"
+    case .sockMap: "SOCKMAP"
+    case .cpuMap: "CPUMAP"
+    case .xskMap: "XSKMAP"
+    case .sockHash: "SOCKHASH"
+    case .cgroupStorage: "CGROUP_STORAGE"
+    case .reusePortSockArray: "REUSEPORT_SOCKARRAY"
+    case .perCPUCgroupStorage: "PERCPU_CGROUP_STORAGE"
+    case .queue: "QUEUE"
+    case .stack: "STACK"
+    case .socketStorage: "SK_STORAGE"
+    case .devMapHash: "DEVMAP_HASH"
+    case .structOps: "STRUCT_OPS"
+    case .ringBuffer: "RINGBUF"
+    case .inodeStorage: "INODE_STORAGE"
+    case .taskStorage: "TASK_STORAGE"
+    case .bloomFilter: "BLOOM_FILTER"
+    case .userRingBuffer: "USER_RINGBUF"
+    case .cgroupLocalStorage: "CGRP_STORAGE"
+    case .arena: "ARENA"
+    }
+}

@@ -1,0 +1,126 @@
+import CSession
+import ISA
+
+extension SessionView {
+    /// Refuses segments that are not a whole session of this version; every offset that is used later is checked here.
+    package func validate(imageSize: Int, sharedSize: Int) throws(SessionError) {
+        guard imageSize >= MemoryLayout<csession_image>.size else {
+            throw .damaged("image", "it is \(imageSize) bytes long")
+        }
+        let header = unsafe self.header.pointee
+        guard header.magic == CSESSION_MAGIC else {
+            throw .damaged("image", "it does not start with the session magic")
+        }
+        guard header.version == CSESSION_VERSION else {
+            throw .damaged("image", "version \(header.version), this build has \(CSESSION_VERSION)")
+        }
+        guard header.image_size <= UInt64(imageSize) else {
+            throw .damaged("image", "\(imageSize) bytes of \(header.image_size)")
+        }
+        guard header.shared_size <= UInt64(sharedSize), sharedSize >= MemoryLayout<csession_shared>.size else {
+            throw .damaged("shared", "\(sharedSize) bytes of \(header.shared_size)")
+        }
+        guard unsafe sharedHeader.pointee.magic == CSESSION_MAGIC else {
+            throw .damaged("shared", "it does not start with the session magic")
+        }
+        guard header.cpu_count > 0 else { throw .damaged("image", "no CPU slots") }
+        try checkTables(header)
+        for index in 0..<Int(header.map_count) { try unsafe checkMap(map(index).pointee, header) }
+        for index in 0..<Int(header.program_count) {
+            let it = unsafe program(index).pointee
+            guard UInt64(it.first_instruction) + UInt64(it.instruction_count) <= UInt64(header.instruction_count) else {
+                throw .damaged("image", "program \(index) lies outside the instructions")
+            }
+        }
+        for index in 0..<Int(header.site_count) {
+            let it = unsafe site(index).pointee
+            let probes = UInt64(it.first_probe) + UInt64(it.entry_count) + UInt64(it.return_count)
+            guard UInt64(it.code_offset) + UInt64(it.code_size) <= header.code.size,
+                UInt64(it.first_fixup) + UInt64(it.fixup_count) <= UInt64(header.fixup_count),
+                probes <= UInt64(header.probe_count)
+            else { throw .damaged("image", "site \(index) lies outside its tables") }
+        }
+        for index in 0..<Int(header.probe_count) {
+            let it = unsafe probe(index).pointee
+            guard it.program < header.program_count, it.site < header.site_count else {
+                throw .damaged("image", "probe \(index) names no program or site")
+            }
+        }
+    }
+
+    private func checkTables(_ header: csession_image) throws(SessionError) {
+        let image = header.image_size
+        let shared = header.shared_size
+        let inImage: [(UInt64, UInt64, Int)] = [
+            (header.maps_offset, UInt64(header.map_count), MemoryLayout<csession_map>.stride),
+            (header.programs_offset, UInt64(header.program_count), MemoryLayout<csession_program>.stride),
+            (header.instructions_offset, UInt64(header.instruction_count), MemoryLayout<LinkedInstruction>.stride),
+            (header.sites_offset, UInt64(header.site_count), MemoryLayout<csession_site>.stride),
+            (header.probes_offset, UInt64(header.probe_count), MemoryLayout<csession_probe>.stride),
+            (header.fixups_offset, UInt64(header.fixup_count), MemoryLayout<csession_fixup>.stride),
+            (header.code.offset, header.code.size, 1),
+            (header.rodata.offset, header.rodata.size, 1),
+        ]
+        for (offset, count, stride) in inImage where !fits(offset, count, UInt64(stride), in: image) {
+            throw .damaged("image", "a table at \(offset) ends beyond \(image)")
+        }
+        let inShared: [(UInt64, UInt64, Int)] = [
+            (header.statistics_offset, UInt64(header.probe_count), MemoryLayout<csession_statistics>.stride),
+            (header.modules_offset, UInt64(header.modules_capacity), MemoryLayout<csession_module>.stride),
+            (header.cpu_slots_offset, UInt64(header.cpu_count), Int(MetaSize.cpuSlot)),
+            (header.guest.offset, header.guest.size, 1),
+            (header.keys.offset, header.keys.size, 1),
+        ]
+        for (offset, count, stride) in inShared where !fits(offset, count, UInt64(stride), in: shared) {
+            throw .damaged("shared", "a table at \(offset) ends beyond \(shared)")
+        }
+    }
+
+    private func checkMap(_ map: csession_map, _ header: csession_image) throws(SessionError) {
+        guard let family = MapFamily(number: map.type) else { throw .damaged("image", "map type \(map.type)") }
+        let entries = UInt64(map.max_entries)
+        let nodes = UInt64(map.node_count)
+        let buckets = UInt64(map.bucket_count)
+        let stride = UInt64(map.value_stride)
+        let cpus = UInt64(header.cpu_count)
+        let meta: UInt64
+        var keys: UInt64 = 0
+        let values: UInt64
+        switch family {
+        case .hash, .perCPUHash:
+            meta = MetaOffset.buckets + buckets * MetaSize.hashBucket + nodes * MetaSize.hashNode
+            keys = nodes * UInt64(map.key_stride)
+            values = family == .hash ? nodes * stride : perCPUBlock(nodes, stride: stride) * cpus
+        case .array:
+            (meta, values) = (0, entries * stride)
+        case .perCPUArray:
+            (meta, values) = (0, perCPUBlock(entries, stride: stride) * cpus)
+        case .stackTrace:
+            meta = MetaOffset.buckets + buckets * MetaSize.stackBucket + nodes * MetaSize.stackNode
+            values = nodes * stride
+        case .programArray:
+            (meta, values) = (0, entries * 4)
+        case .ringBuffer, .perfEventArray:
+            (meta, values) = (MetaOffset.ringSize, map.ring_size * 2)
+            guard map.ring_size >= 8, map.ring_size & (map.ring_size - 1) == 0 else {
+                throw .damaged("image", "a ring of \(map.ring_size) bytes")
+            }
+        }
+        let needsBuckets = family == .hash || family == .perCPUHash || family == .stackTrace
+        guard !needsBuckets || (buckets > 0 && buckets & (buckets - 1) == 0 && map.key_stride >= map.key_size) else {
+            throw .damaged("image", "a map with \(buckets) buckets")
+        }
+        let storage = map.storage == CSESSION_STORAGE_IMAGE.rawValue ? header.image_size : header.shared_size
+        guard fits(map.meta_offset, meta, 1, in: header.shared_size),
+            fits(map.keys_offset, keys, 1, in: header.shared_size),
+            fits(map.values_offset, values, 1, in: storage), values <= map.values_size || map.storage != 0,
+            stride >= UInt64(family == .programArray ? 4 : map.value_size)
+        else { throw .damaged("image", "a map lies outside the segments") }
+    }
+
+    /// Whether `count` records of `stride` bytes at `offset` end within `size`, for any values.
+    private func fits(_ offset: UInt64, _ count: UInt64, _ stride: UInt64, in size: UInt64) -> Bool {
+        let (bytes, overflow) = count.multipliedReportingOverflow(by: stride)
+        return !overflow && offset <= size && bytes <= size - offset && offset % (stride == 1 ? 1 : 8) == 0
+    }
+}
