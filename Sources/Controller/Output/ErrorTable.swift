@@ -1,0 +1,379 @@
+/// Every code that a user can meet, with the exit code of a run that ends with it (sysexits.h).
+package enum ErrorCode: String, CaseIterable, Sendable {
+    // Command line.
+    case usage = "U001"
+    case badOption = "U002"
+    case notInThisVersion = "U003"
+    case badEnvironment = "U004"
+    // Targets.
+    case commandNotFound = "U100"
+    case notPermitted = "U101"
+    case staticTarget = "U102"
+    case otherArchitecture = "U103"
+    case otherLibc = "U104"
+    case setuidTarget = "U105"
+    case noProcess = "U106"
+    case notAProgram = "U108"
+    case cannotExecute = "U120"
+    case execFailed = "U121"
+    case endedEarly = "U122"
+    case libraryMissing = "U123"
+    case agentFailed = "U124"
+    case socketFailed = "U125"
+    // Places of probes.
+    case symbolNotFound = "U201"
+    case cannotPatch = "U202"
+    case noTarget = "U203"
+    case fileMissing = "U204"
+    case fileUnreadable = "U205"
+    case notELF = "U206"
+    case damagedFile = "U207"
+    case moduleNotLoaded = "U208"
+    case unknownProgram = "U220"
+    case nothingToAttach = "U221"
+    // Objects.
+    case objectNotFound = "U300"
+    case noBTF = "U301"
+    case notBPF = "U302"
+    case unsupportedHelper = "U303"
+    case badObject = "U304"
+    case badMap = "U305"
+    case badRelocation = "U306"
+    case badCode = "U307"
+    case unresolvedSymbol = "U308"
+    case badCoreRelocation = "U309"
+    case compilerMissing = "U320"
+    case compilationFailed = "U321"
+    case unsupportedMap = "U322"
+    case rejected = "V000"
+    // Kernel parts.
+    case kernelProgram = "U402"
+    // While running.
+    case mapFull = "U502"
+    case stacksMissed = "U503"
+    case recordsLost = "U504"
+    case programTrapped = "U505"
+    case hitsMissed = "U506"
+    // Output.
+    case outputFailed = "U601"
+    case internalError = "U700"
+
+    package var exitCode: Int32 {
+        switch self {
+        case .usage, .badOption, .badEnvironment, .noTarget, .unknownProgram: ExitCode.usage
+        case .noBTF, .notBPF, .unsupportedHelper, .badObject, .badMap, .badRelocation, .badCode, .unresolvedSymbol,
+            .badCoreRelocation, .compilationFailed, .unsupportedMap, .rejected, .nothingToAttach, .damagedFile, .notELF,
+            .notAProgram:
+            ExitCode.data
+        case .commandNotFound, .noProcess, .objectNotFound, .symbolNotFound, .fileMissing, .moduleNotLoaded:
+            ExitCode.noInput
+        case .notInThisVersion, .staticTarget, .otherArchitecture, .otherLibc, .endedEarly, .libraryMissing,
+            .cannotPatch,
+            .execFailed, .agentFailed, .compilerMissing, .kernelProgram:
+            ExitCode.unavailable
+        case .mapFull, .stacksMissed, .recordsLost, .programTrapped, .hitsMissed: ExitCode.success
+        case .socketFailed, .internalError: ExitCode.software
+        case .notPermitted, .setuidTarget, .cannotExecute, .outputFailed, .fileUnreadable: ExitCode.permission
+        }
+    }
+}
+
+/// Exit codes of `ubpfrun` itself (sysexits.h); a started command's own code passes through.
+package enum ExitCode {
+    package static let success: Int32 = 0
+    package static let usage: Int32 = 64
+    package static let data: Int32 = 65
+    package static let noInput: Int32 = 66
+    package static let unavailable: Int32 = 69
+    package static let software: Int32 = 70
+    package static let busy: Int32 = 75
+    package static let permission: Int32 = 77
+}
+
+/// An error or a warning as people read it: what happened, where, why, and what to do.
+package struct Failure: Error, Equatable, Sendable {
+    package var code: ErrorCode
+    /// Replaces the code's text where another module has codes of its own (`V012`).
+    package var codeText: String
+    package var what: String
+    package var place: String?
+    package var why: String?
+    package var help: String?
+
+    package init(
+        _ code: ErrorCode,
+        _ what: String,
+        place: String? = nil,
+        why: String? = nil,
+        help: String? = nil,
+        codeText: String? = nil
+    ) {
+        self.code = code
+        self.codeText = codeText ?? code.rawValue
+        self.what = what
+        self.place = place
+        self.why = why
+        self.help = help
+    }
+
+    /// The text form: `error[CODE]: what` and indented lines.
+    package func text(as severity: String = "error") -> String {
+        var lines = ["\(severity)[\(codeText)]: \(what)"]
+        if let place { lines.append("  --> \(place)") }
+        if let why { lines.append("  why: \(Self.indented(why))") }
+        if let help { lines.append("  help: \(Self.indented(help))") }
+        return lines.joined(separator: "\n")
+    }
+
+    /// The same as one NDJSON record.
+    package func json(as severity: String = "error") -> String {
+        var writer = JSONWriter()
+        writer.object { record in
+            record.member("type", severity)
+            record.key("data")
+            record.object { data in
+                data.member("code", codeText)
+                data.member("message", what)
+                if let place { data.member("place", place) }
+                if let why { data.member("why", why) }
+                if let help { data.member("help", help) }
+            }
+        }
+        return writer.text
+    }
+
+    private static func indented(_ text: String) -> String {
+        text.split(separator: "\n", omittingEmptySubsequences: false).joined(separator: "\n    ")
+    }
+}
+
+// MARK: - Command line
+
+extension Failure {
+    package static func usage(_ what: String, help: String? = nil) -> Failure { Failure(.usage, what, help: help) }
+
+    package static func unknownOption(_ option: String, known: [String]) -> Failure {
+        Failure(
+            .usage,
+            "unknown option '\(option)'",
+            help: nearest(option, among: known).map { "did you mean '\($0)'?" }
+                ?? "`ubpfrun OBJECT --help` lists the options of a program"
+        )
+    }
+
+    package static func missingValue(_ option: String) -> Failure {
+        Failure(.usage, "option '\(option)' needs a value")
+    }
+
+    package static func badOption(_ option: String, value: String, expects: String) -> Failure {
+        Failure(.badOption, "'\(value)' is no value for \(option)", why: "it takes \(expects)")
+    }
+
+    package static func unknownVariable(_ name: String, known: [String]) -> Failure {
+        Failure(
+            .badOption,
+            "the object has no variable '\(name)'",
+            why: known.isEmpty ? "it has no `const volatile` globals" : "it has \(known.joined(separator: ", "))",
+            help: nearest(name, among: known).map { "did you mean '\($0)'?" }
+        )
+    }
+
+    package static func attachToPid(_ pid: String) -> Failure {
+        Failure(
+            .notInThisVersion,
+            "attaching to a running process (-p \(pid)) is not in this version",
+            help: "start it under ubpfrun instead: ubpfrun TOOL -- COMMAND"
+        )
+    }
+
+    package static func badEnvironment(_ name: String, value: String, expects: String) -> Failure {
+        Failure(.badEnvironment, "\(name)='\(value)' in the environment", why: "it takes \(expects)")
+    }
+}
+
+// MARK: - Targets
+
+extension Failure {
+    package static func commandNotFound(_ name: String) -> Failure {
+        Failure(
+            .commandNotFound,
+            "no command '\(name)'",
+            why: name.contains("/") ? "there is no such file" : "it is in no directory of PATH"
+        )
+    }
+
+    package static func isDirectory(_ path: String) -> Failure {
+        Failure(.cannotExecute, "cannot run \(path)", why: "it is a directory")
+    }
+
+    package static func notExecutable(_ path: String) -> Failure {
+        Failure(.cannotExecute, "cannot run \(path)", why: "you may not execute it", help: "chmod +x \(path)")
+    }
+
+    package static func badInterpreter(_ script: String, interpreter: String, _ cause: Failure) -> Failure {
+        Failure(
+            cause.code,
+            "cannot run the script \(script): \(cause.what)",
+            place: "\(script):1 (#!\(interpreter))",
+            why: cause.why,
+            help: cause.help
+        )
+    }
+
+    package static func execFailed(_ path: String, errno: Int32) -> Failure {
+        Failure(.execFailed, "cannot start \(path): \(errorText(errno))")
+    }
+
+    package static func endedEarly(_ command: String, status: Int32) -> Failure {
+        Failure(
+            .endedEarly,
+            "\(command) ended before libubpf.so was ready (\(exitText(status)))",
+            why: "the dynamic linker did not load the library, or the program ended at once",
+            help: "LD_DEBUG=libs \(command) shows what the linker does"
+        )
+    }
+
+    package static func libraryMissing(_ tried: [String]) -> Failure {
+        Failure(
+            .libraryMissing,
+            "libubpf.so not found",
+            why: "looked for \(tried.joined(separator: ", "))",
+            help: "`make build` makes it, or set UBPF_LIB=/path/to/libubpf.so"
+        )
+    }
+
+    package static func agentFailed(_ text: String, errno: Int32, site: String?) -> Failure {
+        Failure(
+            .agentFailed,
+            "the probes could not be set: \(text.isEmpty ? errorText(errno) : text)",
+            place: site,
+            why: errno == 0 ? nil : errorText(errno),
+            help: "the target runs on without probes"
+        )
+    }
+
+    package static func socketFailed(_ what: String, errno: Int32) -> Failure {
+        Failure(.socketFailed, "\(what): \(errorText(errno))")
+    }
+}
+
+// MARK: - Places of probes
+
+extension Failure {
+    package static func noTarget(_ program: String, section: String) -> Failure {
+        Failure(
+            .noTarget,
+            "'\(program)' is SEC(\"\(section)\") without a target",
+            help: "say where: --attach \(program)=libc:malloc"
+        )
+    }
+
+    package static func unknownProgram(_ name: String, known: [String]) -> Failure {
+        Failure(
+            .unknownProgram,
+            "--attach names no program of the object: '\(name)'",
+            why: "it has \(known.joined(separator: ", "))",
+            help: nearest(name, among: known).map { "did you mean '\($0)'?" }
+        )
+    }
+
+    package static func nothingToAttach(_ object: String) -> Failure {
+        Failure(.nothingToAttach, "\(object) has no program that can be attached to a process")
+    }
+
+}
+
+// MARK: - Objects
+
+extension Failure {
+    package static func objectNotFound(_ name: String, tools: [String]) -> Failure {
+        Failure(
+            .objectNotFound,
+            "no file and no tool '\(name)'",
+            why: tools.isEmpty ? nil : "tools: \(tools.joined(separator: ", "))",
+            help: nearest(name, among: tools).map { "did you mean '\($0)'?" }
+        )
+    }
+
+    package static func unreadableObject(_ path: String, errno: Int32) -> Failure {
+        Failure(.objectNotFound, "cannot read \(path): \(errorText(errno))")
+    }
+
+    package static func unsupportedMap(_ map: String, why: String) -> Failure {
+        Failure(.unsupportedMap, "map '\(map)' cannot be made", why: why)
+    }
+
+    package static func compilerMissing(_ why: String) -> Failure {
+        Failure(
+            .compilerMissing,
+            "no clang that makes BPF objects",
+            why: why,
+            help: "apt install clang, or set UBPF_CLANG=/path/to/clang; or give a compiled .bpf.o"
+        )
+    }
+
+    package static func compilationFailed(_ source: String, log: String) -> Failure {
+        Failure(.compilationFailed, "\(source) does not compile", why: log.isEmpty ? nil : log)
+    }
+}
+
+// MARK: - Kernel parts, and what is counted while running
+
+extension Failure {
+    package static func kernelPrograms(_ names: [String]) -> Failure {
+        Failure(
+            .kernelProgram,
+            "\(counted(names.count, "kernel program")) skipped: \(names.joined(separator: ", "))",
+            why: "they come with the kernel backend; this version runs the user part"
+        )
+    }
+
+    package static func mapFull(_ map: String, maxEntries: Int) -> Failure {
+        Failure(
+            .mapFull,
+            "map '\(map)' is full (\(maxEntries)): later entries are missing",
+            help: "--set \(map).max_entries=\(maxEntries * 4)"
+        )
+    }
+
+    package static func stacksMissed(_ count: UInt64, bytes: UInt64) -> Failure {
+        Failure(
+            .stacksMissed,
+            "\(counted(count, "allocation")) (\(bytes) bytes) have no stack",
+            why: "no room in the stack map, or the stack could not be walked"
+        )
+    }
+
+    package static func recordsLost(_ map: String, _ count: UInt64) -> Failure {
+        Failure(.recordsLost, "\(counted(count, "record")) lost in '\(map)': the ring was full")
+    }
+
+    package static func programTrapped(_ program: String, count: UInt64, kind: String, instruction: Int) -> Failure {
+        Failure(
+            .programTrapped,
+            "program '\(program)' was stopped \(counted(count, "time"))",
+            place: "instruction \(instruction)",
+            why: kind
+        )
+    }
+
+    package static func hitsMissed(_ count: UInt64) -> Failure {
+        Failure(
+            .hitsMissed,
+            "\(counted(count, "hit")) did not run a program",
+            why: "they came from inside another probe, or too deep"
+        )
+    }
+}
+
+// MARK: - Output, and us
+
+extension Failure {
+    package static func outputFailed(_ path: String, errno: Int32) -> Failure {
+        Failure(.outputFailed, "cannot write \(path): \(errorText(errno))")
+    }
+
+    package static func internalError(_ what: String) -> Failure {
+        Failure(.internalError, what, help: "this is a bug of ubpfrun, please report it")
+    }
+}

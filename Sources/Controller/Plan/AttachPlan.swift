@@ -1,0 +1,116 @@
+import ISA
+package import Loader
+
+/// Which programs go where, in names: resolved to addresses once the target is known.
+package struct AttachPlan: Sendable {
+    package var requests: [AttachRequest]
+    /// Programs for the kernel, which this version leaves out.
+    package var kernelPrograms: [String]
+
+    /// Reads section names, `--attach` options and the recipe; an option wins over the section, the section over the recipe.
+    package init(_ object: ObjectSpec, attach options: [String], recipe: Recipe?) throws(Failure) {
+        requests = []
+        kernelPrograms = []
+        var chosen: [String: [Place]] = [:]
+        let names = object.programs.map(\.name)
+        for option in options {
+            let (program, place) = try Self.parse(option)
+            guard names.contains(program) else { throw Failure.unknownProgram(program, known: names) }
+            chosen[program, default: []].append(place)
+        }
+        for (index, program) in object.programs.enumerated() {
+            switch program.attach {
+            case .uprobe(let path, let symbol, let offset, let isReturn, _):
+                let places: [(Place, isOptional: Bool)]
+                if let options = chosen[program.name] {
+                    places = options.map { ($0, false) }
+                } else if let symbol {
+                    places = [(Place(module: path, symbol: symbol, offset: offset), false)]
+                } else if let function = recipe?.function(of: program.name) {
+                    places = [(Place(module: nil, symbol: function.symbol, offset: 0), function.isOptional)]
+                } else {
+                    throw Failure.noTarget(program.name, section: program.section)
+                }
+                for (place, isOptional) in places {
+                    requests.append(
+                        AttachRequest(
+                            program: index,
+                            name: program.name,
+                            place: place,
+                            isReturn: isReturn,
+                            cookie: 0,
+                            isOptional: isOptional
+                        )
+                    )
+                }
+            case .usdt, .kernel:
+                if recipe?.dropsKernelPrograms != true { kernelPrograms.append(program.name) }
+            case .none:
+                // Not attached by itself: a tail call's target, or a program that only tests run.
+                continue
+            }
+        }
+        if requests.isEmpty && kernelPrograms.isEmpty { throw Failure.nothingToAttach(object.name) }
+    }
+
+    /// Splits `PROG=[BIN:]SYM[+OFF]`.
+    package static func parse(_ option: String) throws(Failure) -> (program: String, place: Place) {
+        func refused() -> Failure { .badOption("--attach", value: option, expects: "PROGRAM=[BINARY:]SYMBOL[+OFFSET]") }
+        guard let equals = option.firstIndex(of: "="), equals != option.startIndex else { throw refused() }
+        guard let place = Place(String(option[option.index(after: equals)...])) else { throw refused() }
+        return (String(option[..<equals]), place)
+    }
+}
+
+/// A function in a module, as a person names it.
+package struct Place: Equatable, Sendable {
+    /// A path, a file name or the start of one (`libc`); nil for the first module that has the symbol.
+    package var module: String?
+    package var symbol: String
+    package var offset: UInt64
+
+    package init(module: String?, symbol: String, offset: UInt64) {
+        self.module = module
+        self.symbol = symbol
+        self.offset = offset
+    }
+
+    /// Reads `[BIN:]SYM[+OFF]`; a `::` belongs to the symbol.
+    package init?(_ text: String) {
+        var rest = text[...]
+        module = nil
+        if let colon = Self.separator(rest) {
+            module = String(rest[..<colon])
+            rest = rest[rest.index(after: colon)...]
+        }
+        offset = 0
+        if let plus = rest.lastIndex(of: "+"), let value = parseUnsigned(String(rest[rest.index(after: plus)...])) {
+            offset = value
+            rest = rest[..<plus]
+        }
+        symbol = String(rest)
+        if symbol.isEmpty || module?.isEmpty == true { return nil }
+    }
+
+    private static func separator(_ text: Substring) -> Substring.Index? {
+        var index = text.startIndex
+        while let colon = text[index...].firstIndex(of: ":") {
+            let next = text.index(after: colon)
+            if next == text.endIndex || text[next] != ":" { return colon }
+            index = text.index(after: next)
+        }
+        return nil
+    }
+}
+
+/// One program on one function.
+package struct AttachRequest: Sendable {
+    /// Index into `ObjectSpec.programs`.
+    package var program: Int
+    package var name: String
+    package var place: Place
+    package var isReturn: Bool
+    package var cookie: UInt64
+    /// Left out without an error where the target has no such function.
+    package var isOptional: Bool
+}

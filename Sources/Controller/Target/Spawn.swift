@@ -1,0 +1,100 @@
+import CLinux
+import CSession
+
+/// A child under `LD_PRELOAD`, between its exec and the end of its life.
+package struct Child: ~Copyable {
+    package let pid: Int32
+    private let pidfd: Descriptor
+    package let channel: Channel
+
+    package var descriptor: Int32 { pidfd.number }
+
+    /// Starts a command that passed `Preflight`, with the caller's uid, terminal and signal mask.
+    package init(_ command: Preflight, library: String) throws(Failure) {
+        var ours: Int32 = -1
+        var theirs: Int32 = -1
+        let result = unsafe clinux_socket_pair(&ours, &theirs)
+        guard result == 0 else { throw Failure.socketFailed("socketpair", errno: -result) }
+        let near = Descriptor(adopting: ours)
+        let far = Descriptor(adopting: theirs)
+        let environment = Self.environment(environmentList(), library: library, socket: far.number)
+        let started = Self.spawn(command, environment, inherited: far.number)
+        guard started.error == 0 else { throw Failure.execFailed(command.path, errno: started.error) }
+        pid = started.pid
+        pidfd = Descriptor(adopting: started.pidfd)
+        channel = Channel(near)
+    }
+
+    /// Whether the child has ended, and how: its exit code, or 128 + signal.
+    package func reap(block: Bool) -> Int32? {
+        let status = clinux_reap(pid, block ? 1 : 0)
+        return status >= 0 ? status : nil
+    }
+
+    /// The caller's environment with the library first in LD_PRELOAD and the socket's number.
+    package static func environment(_ own: [String], library: String, socket: Int32) -> [String] {
+        var result: [String] = []
+        var preload = library
+        for entry in own {
+            if let value = value(of: "LD_PRELOAD", in: entry) {
+                if !value.isEmpty { preload = "\(library):\(value)" }
+            } else if value(of: CSESSION_ENV_SOCKET, in: entry) == nil {
+                result.append(entry)
+            }
+        }
+        result.append("LD_PRELOAD=\(preload)")
+        result.append("\(CSESSION_ENV_SOCKET)=\(socket)")
+        return result
+    }
+
+    private static func value(of name: String, in entry: String) -> String? {
+        entry.hasPrefix("\(name)=") ? String(entry.dropFirst(name.count + 1)) : nil
+    }
+
+    private static func spawn(
+        _ command: Preflight,
+        _ environment: [String],
+        inherited: Int32
+    ) -> (error: Int32, pid: Int32, pidfd: Int32) {
+        unsafe withCStrings(command.arguments) { arguments in
+            unsafe withCStrings(environment) { variables in
+                unsafe command.path.withCString { path in
+                    var child = unsafe clinux_child(
+                        path: path,
+                        arguments: arguments,
+                        environment: variables,
+                        inherited: inherited,
+                        pid: -1,
+                        pidfd: -1
+                    )
+                    let result = unsafe clinux_spawn(&child)
+                    return unsafe (-result, child.pid, child.pidfd)
+                }
+            }
+        }
+    }
+}
+
+/// Calls `body` with a NULL-terminated array of C strings.
+func withCStrings<R>(_ strings: [String], _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) -> R) -> R {
+    let total = strings.reduce(0) { $0 + $1.utf8.count + 1 }
+    return unsafe withUnsafeTemporaryAllocation(of: CChar.self, capacity: max(1, total)) { text in
+        unsafe withUnsafeTemporaryAllocation(of: UnsafeMutablePointer<CChar>?.self, capacity: strings.count + 1) {
+            list in
+            var position = 0
+            for (index, string) in strings.enumerated() {
+                unsafe list.initializeElement(at: index, to: text.baseAddress?.advanced(by: position))
+                for byte in string.utf8 {
+                    unsafe text.initializeElement(at: position, to: CChar(bitPattern: byte))
+                    position += 1
+                }
+                unsafe text.initializeElement(at: position, to: 0)
+                position += 1
+            }
+            unsafe list.initializeElement(at: strings.count, to: nil)
+            // The allocation holds at least the terminator.
+            guard let base = list.baseAddress else { preconditionFailure("empty allocation") }
+            return unsafe body(UnsafePointer(base))
+        }
+    }
+}
