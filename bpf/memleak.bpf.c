@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0
+/*
+ * memleak: which allocations are still outstanding, and from where.
+ *
+ * An allocation call is recorded when it returns, by the outermost call only: calloc may be built on malloc, realloc on
+ * malloc + free, malloc on mmap, and none of that is the caller's. A block that is given back leaves `allocs` before the allocator
+ * sees the call, so an address that another thread gets at once is never mistaken for the old block.
+ *
+ * Program and map names are those of bcc's memleak, so that one recipe attaches and reports both.
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define MAX_THREADS 65536
+#define MAX_ALLOCATIONS (4 << 20)
+#define MAX_STACKS 65536
+
+/* Options. */
+const volatile __u64 min_size = 0;
+const volatile __u64 max_size = (__u64)-1;
+const volatile __u64 sample_every_n = 1;
+const volatile __u64 stack_flags = BPF_F_USER_STACK;
+
+/* Allocations seen but not recorded, because `allocs` was full. */
+__u64 lost_allocs = 0;
+/* Counts calls for sample_every_n. */
+__u64 sample_counter = 0;
+
+/* One outstanding allocation. */
+struct alloc_info {
+	__u64 size;
+	__u64 timestamp_ns;
+	/* Negative: the errno of bpf_get_stackid(). */
+	__s32 stack_id;
+	__u32 padding;
+};
+
+/* The outermost allocation call that a thread is in. */
+struct pending {
+	/* Stack pointer on entry: calls made from inside this one have a lower one. */
+	__u64 sp;
+	__u64 size;
+	/* posix_memalign: where the address will be stored. */
+	__u64 memptr;
+	/* realloc, mremap: the block given back, and its record, put back if the call fails. 0 if there is none. */
+	__u64 old_address;
+	struct alloc_info old;
+	__u64 is_recorded;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_THREADS);
+	__type(key, __u32);
+	__type(value, struct pending);
+} sizes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_ALLOCATIONS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct alloc_info);
+} allocs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
+	__uint(max_entries, MAX_STACKS);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, PERF_MAX_STACK_DEPTH * sizeof(__u64));
+} stack_traces SEC(".maps");
+
+/*
+ * An allocator's own frames are shallow. A call further below than this is not inside the pending one: its return was never seen
+ * (a thread killed in the middle, a probe missed) or the thread has changed stacks.
+ */
+#define MAX_ALLOCATOR_FRAMES (256 * 1024)
+
+static __always_inline bool is_inside(const struct pending *outer, __u64 sp)
+{
+	return sp < outer->sp && outer->sp - sp < MAX_ALLOCATOR_FRAMES;
+}
+
+static __always_inline bool is_wanted(__u64 size)
+{
+	if (size < min_size || size > max_size)
+		return false;
+	return sample_every_n <= 1 || __sync_fetch_and_add(&sample_counter, 1) % sample_every_n == 0;
+}
+
+/*
+ * Notes the call that the thread enters, unless it is inside another. An equal stack pointer is the same call once more: an alias
+ * (memalign and aligned_alloc in glibc 2.36) or a tail call; the last one that is entered counts, the first that returns records.
+ */
+static __always_inline int enter(struct pt_regs *ctx, __u64 size, __u64 memptr, __u64 old_address)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	__u64 sp = PT_REGS_SP(ctx);
+	struct pending *outer = bpf_map_lookup_elem(&sizes, &tid);
+	if (outer && is_inside(outer, sp))
+		return 0;
+
+	struct pending call = {.sp = sp, .size = size, .memptr = memptr};
+	call.is_recorded = is_wanted(size);
+	if (old_address) {
+		struct alloc_info *old = bpf_map_lookup_elem(&allocs, &old_address);
+		if (old) {
+			call.old_address = old_address;
+			call.old = *old;
+			bpf_map_delete_elem(&allocs, &old_address);
+		}
+	}
+	bpf_map_update_elem(&sizes, &tid, &call, BPF_ANY);
+	return 0;
+}
+
+/* Records what the outermost call returned; 0 is a failed call. */
+static __always_inline int leave(struct pt_regs *ctx, __u64 address)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct pending *call = bpf_map_lookup_elem(&sizes, &tid);
+	/* After the return, the outermost call's stack pointer is above its entry's, an inner call's is not. */
+	if (!call || is_inside(call, PT_REGS_SP(ctx) - sizeof(__u64)))
+		return 0;
+
+	if (address) {
+		if (call->is_recorded) {
+			struct alloc_info info = {
+				.size = call->size,
+				.timestamp_ns = bpf_ktime_get_ns(),
+				.stack_id = bpf_get_stackid(ctx, &stack_traces, stack_flags),
+			};
+			if (bpf_map_update_elem(&allocs, &address, &info, BPF_ANY))
+				__sync_fetch_and_add(&lost_allocs, 1);
+		}
+	} else if (call->old_address && call->size) {
+		/* The block was not moved and is still the caller's. A size of 0 has freed it. */
+		bpf_map_update_elem(&allocs, &call->old_address, &call->old, BPF_ANY);
+	}
+	bpf_map_delete_elem(&sizes, &tid);
+	return 0;
+}
+
+static __always_inline int leave_with_pages(struct pt_regs *ctx)
+{
+	__u64 address = PT_REGS_RC(ctx);
+	/* MAP_FAILED */
+	return leave(ctx, address == (__u64)-1 ? 0 : address);
+}
+
+SEC("uprobe/libc.so.6:malloc")
+int BPF_UPROBE(malloc_enter, size_t size)
+{
+	return enter(ctx, size, 0, 0);
+}
+
+SEC("uretprobe/libc.so.6:malloc")
+int BPF_URETPROBE(malloc_exit)
+{
+	return leave(ctx, PT_REGS_RC(ctx));
+}
+
+SEC("uprobe/libc.so.6:calloc")
+int BPF_UPROBE(calloc_enter, size_t nmemb, size_t size)
+{
+	/* If this overflows, the call fails and nothing is recorded. */
+	return enter(ctx, nmemb * size, 0, 0);
+}
+
+SEC("uretprobe/libc.so.6:calloc")
+int BPF_URETPROBE(calloc_exit)
+{
+	return leave(ctx, PT_REGS_RC(ctx));
+}
+
+SEC("uprobe/libc.so.6:realloc")
+int BPF_UPROBE(realloc_enter, void *address, size_t size)
+{
+	return enter(ctx, size, 0, (__u64)address);
+}
+
+SEC("uretprobe/libc.so.6:realloc")
+int BPF_URETPROBE(realloc_exit)
+{
+	return leave(ctx, PT_REGS_RC(ctx));
+}
+
+SEC("uprobe/libc.so.6:posix_memalign")
+int BPF_UPROBE(posix_memalign_enter, void **memptr, size_t alignment, size_t size)
+{
+	return enter(ctx, size, (__u64)memptr, 0);
+}
+
+SEC("uretprobe/libc.so.6:posix_memalign")
+int BPF_URETPROBE(posix_memalign_exit)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	__u64 address = 0;
+	struct pending *call = bpf_map_lookup_elem(&sizes, &tid);
+	if (call && call->memptr && (int)PT_REGS_RC(ctx) == 0)
+		bpf_probe_read_user(&address, sizeof(address), (void *)call->memptr);
+	return leave(ctx, address);
+}
+
+SEC("uprobe/libc.so.6:aligned_alloc")
+int BPF_UPROBE(aligned_alloc_enter, size_t alignment, size_t size)
+{
+	return enter(ctx, size, 0, 0);
+}
+
+SEC("uretprobe/libc.so.6:aligned_alloc")
+int BPF_URETPROBE(aligned_alloc_exit)
+{
+	return leave(ctx, PT_REGS_RC(ctx));
+}
+
+SEC("uprobe/libc.so.6:memalign")
+int BPF_UPROBE(memalign_enter, size_t alignment, size_t size)
+{
+	return enter(ctx, size, 0, 0);
+}
+
+SEC("uretprobe/libc.so.6:memalign")
+int BPF_URETPROBE(memalign_exit)
+{
+	return leave(ctx, PT_REGS_RC(ctx));
+}
+
+SEC("uprobe/libc.so.6:valloc")
+int BPF_UPROBE(valloc_enter, size_t size)
+{
+	return enter(ctx, size, 0, 0);
+}
+
+SEC("uretprobe/libc.so.6:valloc")
+int BPF_URETPROBE(valloc_exit)
+{
+	return leave(ctx, PT_REGS_RC(ctx));
+}
+
+SEC("uprobe/libc.so.6:pvalloc")
+int BPF_UPROBE(pvalloc_enter, size_t size)
+{
+	return enter(ctx, size, 0, 0);
+}
+
+SEC("uretprobe/libc.so.6:pvalloc")
+int BPF_URETPROBE(pvalloc_exit)
+{
+	return leave(ctx, PT_REGS_RC(ctx));
+}
+
+SEC("uprobe/libc.so.6:free")
+int BPF_UPROBE(free_enter, void *address)
+{
+	__u64 key = (__u64)address;
+	if (key)
+		bpf_map_delete_elem(&allocs, &key);
+	return 0;
+}
+
+SEC("uprobe/libc.so.6:mmap")
+int BPF_UPROBE(mmap_enter, void *address, size_t size)
+{
+	return enter(ctx, size, 0, 0);
+}
+
+SEC("uretprobe/libc.so.6:mmap")
+int BPF_URETPROBE(mmap_exit)
+{
+	return leave_with_pages(ctx);
+}
+
+SEC("uprobe/libc.so.6:mremap")
+int BPF_UPROBE(mremap_enter, void *old_address, size_t old_size, size_t new_size)
+{
+	/* mremap(2): with an old size of 0 the old mapping stays and a second one appears. */
+	return enter(ctx, new_size, 0, old_size ? (__u64)old_address : 0);
+}
+
+SEC("uretprobe/libc.so.6:mremap")
+int BPF_URETPROBE(mremap_exit)
+{
+	return leave_with_pages(ctx);
+}
+
+SEC("uprobe/libc.so.6:munmap")
+int BPF_UPROBE(munmap_enter, void *address, size_t size)
+{
+	__u64 key = (__u64)address;
+	struct alloc_info *info = bpf_map_lookup_elem(&allocs, &key);
+	if (!info)
+		return 0;
+	/* Cutting off the head of a mapping, as allocators do to align it, leaves its rest outstanding. */
+	struct alloc_info rest = *info;
+	bpf_map_delete_elem(&allocs, &key);
+	if (rest.size > size) {
+		key += size;
+		rest.size -= size;
+		bpf_map_update_elem(&allocs, &key, &rest, BPF_ANY);
+	}
+	return 0;
+}
