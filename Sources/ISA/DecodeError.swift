@@ -55,10 +55,14 @@ extension DecodeError.Field {
 }
 
 extension DecodeError: CustomStringConvertible {
-    package var description: String { "slot \(slot): \(message)" }
+    package var description: String { "slot \(slot): \(kind.message)" }
+}
 
-    private var message: String {
-        switch kind {
+extension DecodeError.Kind {
+    /// What is wrong, without the place.
+
+    package var message: String {
+        switch self {
         case .empty: "the program has no instructions"
         case .partialSlot: "the code ends inside an 8-byte slot"
         case .unknownOpcode(let code): "unknown opcode \(hex(UInt64(code)))"

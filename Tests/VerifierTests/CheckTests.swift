@@ -1,0 +1,266 @@
+import ISA
+import Testing
+
+@testable import Verifier
+
+/// A program and what the verifier says about it; nil for accepted.
+private struct Case: CustomTestStringConvertible, Sendable {
+    var name: String
+    var program: [Statement]
+    var expected: VerifierError.Kind?
+    var at: Int
+
+    init(_ name: String, _ program: [Statement], _ expected: VerifierError.Kind? = nil, at: Int = 0) {
+        self.name = name
+        self.program = program
+        self.expected = expected
+        self.at = at
+    }
+
+    var testDescription: String { name }
+}
+
+/// Functions that call the next one, `count` frames in all.
+private func chain(_ count: Int) -> [Statement] {
+    var result: [Statement] = []
+    for index in 0..<count {
+        result.append(.function("f\(index)"))
+        if index + 1 < count { result.append(.call("f\(index + 1)")) }
+        result += [.mov64(.r0, 0), .exit]
+    }
+    return result
+}
+
+private let accepted: [Case] = [
+    Case("smallest", [.mov64(.r0, 0), .exit]),
+    Case("back edge", [.mov64(.r0, 0), .label("a"), .add64(.r0, 1), .jumpLess(.r0, 9, to: "a"), .exit]),
+    Case("endless loop", [.label("a"), .jump(to: "a")]),
+    Case("whole frame", [.store64(.r10, -512, 0), .store8(.r10, -1, 0), .mov64(.r0, 0), .exit]),
+    Case(
+        "copy of the frame pointer",
+        [.mov64(.r2, .r10), .add64(.r2, -512), .store64(.r2, 0, 1), .mov64(.r0, 0), .exit]
+    ),
+    Case("saved register", [.mov64(.r6, .r1), .call(.ktimeGetNs), .load64(.r0, .r6), .exit]),
+    Case(
+        "both paths write",
+        [
+            .load64(.r2, .r1), .jumpEqual(.r2, 0, to: "a"), .mov64(.r0, 1), .jump(to: "b"), .label("a"), .mov64(.r0, 2),
+            .label("b"), .exit,
+        ]
+    ),
+    Case("eight frames", chain(8)),
+    Case(
+        "function with arguments",
+        [.mov64(.r2, 3), .call("f"), .exit, .function("f"), .mov64(.r0, .r1), .add64(.r0, .r2), .exit]
+    ),
+    Case("void function", [.call("f"), .mov64(.r0, 0), .exit, .function("f"), .store64(.r1, 0, 1), .exit]),
+    Case(
+        "callback",
+        [
+            .mov64(.r1, 3), .loadFunction(.r2, "f"), .mov64(.r3, 0), .mov64(.r4, 0), .call(.loop), .exit,
+            .function("f"), .mov64(.r0, .r1), .add64(.r0, .r2), .exit,
+        ]
+    ),
+    Case(
+        "poison behind a false guard",
+        [
+            .mov64(.r0, 0), .mov64(.r2, 0), .jumpEqual(.r2, 0, to: "end"), .op(.callHelper, imm: 0xbad2310),
+            .label("end"), .exit,
+        ]
+    ),
+    Case(
+        "poison behind a computed guard",
+        [
+            .mov64(.r0, 0), .mov32(.r2, 5), .and32(.r2, 2), .lsh64(.r2, 32), .rsh64(.r2, 32),
+            .jumpNotEqual32(.r2, 0, to: "dead"), .exit, .label("dead"), .op(.callHelper, imm: 0xbad2310), .exit,
+        ]
+    ),
+    Case("may_goto", [.mov64(.r0, 0), .label("a"), .mayGoto(to: "end"), .jump(to: "a"), .label("end"), .exit]),
+    Case(
+        "compare and exchange",
+        [
+            .store64(.r10, -8, 0), .mov64(.r0, 0), .mov64(.r2, 1), .atomic(.atomicCompareExchange64, .r10, -8, .r2),
+            .exit,
+        ]
+    ),
+]
+
+private let refused: [Case] = [
+    Case("empty", [], .controlFlow(.empty)),
+    Case("falls off the end", [.mov64(.r0, 0)], .controlFlow(.fallsThrough)),
+    Case("jump out", [.jump(by: 1), .exit], .controlFlow(.jumpOutOfProgram(target: 2))),
+    Case(
+        "jump into an immediate",
+        [.jump(by: 1), .loadImm64(.r0, 0), .exit],
+        .controlFlow(.jumpIntoWideInstruction(target: 2))
+    ),
+    Case("unreachable", [.mov64(.r0, 0), .exit, .mov64(.r0, 1), .exit], .unreachable, at: 2),
+    Case("function never called", [.mov64(.r0, 0), .exit, .function("f"), .exit], .unreachable, at: 2),
+    Case("calls itself", [.function("main"), .call("main"), .exit], .recursion),
+    Case(
+        "calls in a circle",
+        [.call("f"), .exit, .function("f"), .call("g"), .exit, .function("g"), .call("f"), .exit],
+        .recursion,
+        at: 4
+    ),
+    Case("nine frames", chain(9), .callsTooDeep(frames: 9)),
+    Case("below the frame", [.store8(.r10, -513, 0), .exit], .stackOutOfBounds(offset: -513, size: 1)),
+    Case("across the top", [.store64(.r10, -4, 0), .exit], .stackOutOfBounds(offset: -4, size: 8)),
+    Case("above the frame", [.load8(.r0, .r10, 0), .exit], .stackOutOfBounds(offset: 0, size: 1)),
+    Case(
+        "atomic below the frame",
+        [.mov64(.r2, 1), .atomic(.atomicAdd64, .r10, -520, .r2), .mov64(.r0, 0), .exit],
+        .stackOutOfBounds(offset: -520, size: 8),
+        at: 1
+    ),
+    Case(
+        "moved frame pointer",
+        [.mov64(.r2, .r10), .sub64(.r2, 512), .load64(.r0, .r2, -8), .exit],
+        .stackOutOfBounds(offset: -520, size: 8),
+        at: 2
+    ),
+    Case("write to r10", [.op(.add64Imm, dst: .r10, imm: 1), .mov64(.r0, 0), .exit], .framePointerWritten),
+    Case(
+        "exchange into r10",
+        [.op(.atomicExchange64, dst: .r1, src: .r10), .mov64(.r0, 0), .exit],
+        .framePointerWritten
+    ),
+    Case("no result", [.exit], .uninitialized(.r0)),
+    Case("never written", [.mov64(.r0, .r7), .exit], .uninitialized(.r7)),
+    Case("r2 is no argument", [.mov64(.r0, .r2), .exit], .uninitialized(.r2)),
+    Case("lost in a call", [.call(.ktimeGetNs), .mov64(.r0, .r1), .exit], .uninitialized(.r1), at: 1),
+    Case(
+        "written on one path",
+        [.load64(.r2, .r1), .jumpEqual(.r2, 0, to: "a"), .mov64(.r0, 1), .label("a"), .exit],
+        .uninitialized(.r0),
+        at: 3
+    ),
+    Case(
+        "written at the end of a loop",
+        [.mov64(.r0, 0), .label("a"), .add64(.r0, .r3), .mov64(.r3, 1), .jumpLess(.r0, 5, to: "a"), .exit],
+        .uninitialized(.r3),
+        at: 1
+    ),
+    Case("helper's argument", [.mov64(.r0, 0), .call(.mapLookupElem), .exit], .uninitialized(.r2), at: 1),
+    Case(
+        "function's argument",
+        [.call("f"), .exit, .function("f"), .mov64(.r0, .r3), .exit],
+        .uninitialized(.r3)
+    ),
+    Case(
+        "argument of a function behind a function",
+        [.call("f"), .exit, .function("f"), .call("g"), .exit, .function("g"), .mov64(.r0, .r2), .exit],
+        .uninitialized(.r2)
+    ),
+    Case(
+        "result of a void function",
+        [.call("f"), .exit, .function("f"), .store64(.r1, 0, 1), .exit],
+        .uninitialized(.r0),
+        at: 1
+    ),
+    Case(
+        "r6 of the caller",
+        [.mov64(.r6, 1), .call("f"), .exit, .function("f"), .mov64(.r0, .r6), .exit],
+        .uninitialized(.r6),
+        at: 3
+    ),
+    Case("unknown helper", [.op(.callHelper, imm: 212), .exit], .unknownHelper(212)),
+    Case("helper 0", [.op(.callHelper, imm: 0), .exit], .unknownHelper(0)),
+    Case("negative helper", [.op(.callHelper, imm: -1), .exit], .unknownHelper(-1)),
+    Case("refused helper", [.call(.getCurrentTask), .exit], .refusedHelper(.getCurrentTask, .task)),
+    Case("poison", [.op(.callHelper, imm: 0xbad2310), .exit], .unresolvedRelocation),
+    Case("packet access", [.mov64(.r6, .r1), .op(.loadAbs8), .exit], .unsupported(.packetAccess), at: 1),
+    Case("kernel function", [.op(.callKernelFunction, imm: 5), .exit], .unsupported(.kernelFunction)),
+    Case("indirect call", [.callRegister(.r1), .exit], .unsupported(.indirectCall)),
+    Case("kernel variable", [.op(.loadVariable, imm: 5), .exit], .unsupported(.kernelVariable)),
+    Case("map by index", [.op(.loadMapByIndex), .exit], .unsupported(.descriptorArray)),
+]
+
+@Suite struct CheckTests {
+    @Test(arguments: accepted)
+    fileprivate func accepts(_ test: Case) throws {
+        let program = try Assembly(test.program)
+        try check(program.instructions, functions: program.functions)
+    }
+
+    @Test(arguments: refused)
+    fileprivate func refuses(_ test: Case) throws {
+        let program = try Assembly(test.program)
+        let error = #expect(throws: VerifierError.self) {
+            try check(program.instructions, functions: program.functions)
+        }
+        #expect(error?.kind == test.expected)
+        #expect(error?.instruction == test.at)
+    }
+
+    @Test func errorsNamePlaceAndInstruction() throws {
+        let program = try Assembly([.mov64(.r6, .r1), .call(.getCurrentTask), .exit])
+        let error = #expect(throws: VerifierError.self) { try check(program.instructions, functions: [0]) }
+        #expect(
+            error?.description
+                == "insn 1 (call bpf_get_current_task#35): bpf_get_current_task cannot run in userspace: "
+                + "it reads the kernel's task_struct, which a program in userspace cannot reach"
+        )
+    }
+
+    @Test(arguments: [[], [1], [0, 0], [0, 2], [0, -1]])
+    func damagedFunctionLists(_ functions: [Int]) throws {
+        let program = try Assembly([.mov64(.r0, 0), .exit])
+        let error = #expect(throws: VerifierError.self) {
+            try check(program.instructions, functions: functions)
+        }
+        #expect(error?.kind == .badFunctions)
+    }
+
+    /// Whatever the program, the check ends with an answer, and the same one twice.
+    @Test func randomPrograms() throws {
+        var random = SplitMix(seed: 11)
+        var good = 0
+        for _ in 0..<20_000 {
+            var program: [Instruction] = []
+            let count = Int.random(in: 2...12, using: &random)
+            for _ in 0..<count {
+                let opcode = Opcode.allCases.randomElement(using: &random) ?? .exit
+                program.append(
+                    Instruction(
+                        opcode,
+                        dst: Register.allCases.randomElement(using: &random) ?? .r0,
+                        src: Register.allCases.randomElement(using: &random) ?? .r0,
+                        offset: Int32.random(in: -4...4, using: &random),
+                        imm: Int64.random(in: -4...20, using: &random)
+                    )
+                )
+            }
+            program.append(Instruction(.exit))
+            let functions = random.next() & 1 == 0 ? [0] : [0, count / 2]
+            let first = outcome(program, functions)
+            #expect(first == outcome(program, functions))
+            if first == nil { good += 1 }
+        }
+        #expect(good > 0)
+    }
+
+    private func outcome(_ program: [Instruction], _ functions: [Int]) -> VerifierError? {
+        do {
+            try check(program, functions: functions)
+            return nil
+        } catch {
+            return error
+        }
+    }
+}
+
+/// Random numbers with a fixed seed (SplitMix64).
+private struct SplitMix: RandomNumberGenerator {
+    private var state: UInt64
+
+    init(seed: UInt64) { state = seed }
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
+        return z ^ (z >> 31)
+    }
+}
