@@ -79,6 +79,12 @@ CRUNTIME_RT uint32_t cruntime_cpu(void);
 /// Thread id of the caller, from the kernel.
 CRUNTIME_RT uint32_t cruntime_tid(void);
 
+/// Whether thread `tid` runs no more: it does not exist, or is a zombie that has given up its memory.
+CRUNTIME_RT int32_t cruntime_thread_gone(uint32_t tid);
+
+/// Lets another thread run.
+CRUNTIME_RT void cruntime_yield(void);
+
 /// Copies `size` bytes from anywhere in this process; 0, or -EFAULT without a signal where the range is not readable.
 CRUNTIME_RT int64_t cruntime_read(void *_Nonnull destination, uint64_t source, uint64_t size);
 
@@ -111,6 +117,24 @@ CRUNTIME_RT uint64_t cruntime_resolve_stub(uint64_t ra);
 CRUNTIME_RT void cruntime_copy(void *_Nonnull to, const void *_Nonnull from, uint64_t size);
 CRUNTIME_RT void cruntime_zero(void *_Nonnull to, uint64_t size);
 CRUNTIME_RT int32_t cruntime_compare(const void *_Nonnull a, const void *_Nonnull b, uint64_t size);
+
+/// A thread's name, NUL-terminated.
+struct cruntime_comm {
+    char bytes[16];
+};
+
+/// The caller's name (prctl PR_GET_NAME).
+CRUNTIME_RT void cruntime_get_comm(struct cruntime_comm *_Nonnull out);
+
+/// Room for a stack: 127 frames (kernel.perf_event_max_stack).
+struct cruntime_frames {
+    uint64_t frames[127];
+};
+
+/// Room for a piece of a string.
+struct cruntime_text {
+    uint8_t bytes[64];
+};
 
 /// Pause for a spin loop.
 CRUNTIME_RT void cruntime_pause(void);

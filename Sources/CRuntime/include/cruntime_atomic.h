@@ -3,6 +3,7 @@
 #define CRUNTIME_ATOMIC_H
 
 #include "cruntime.h"
+#include <csession.h>
 
 #define CRUNTIME_INLINE CRUNTIME_RT static inline __attribute__((always_inline))
 
@@ -33,7 +34,30 @@ CRUNTIME_INLINE int32_t cruntime_cas64(uint64_t *_Nonnull at, uint64_t expected,
     return __atomic_compare_exchange_n(at, &expected, value, 0, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE);
 }
 
-/// Plain loads and stores at any alignment.
+/// The first of a context's reservations (Swift sees the array as a tuple).
+CRUNTIME_INLINE struct cruntime_reservation *_Nonnull cruntime_reservations(struct cruntime_context *_Nonnull context) {
+    return context->reservations;
+}
+
+/// The counter of a session's failed reads.
+CRUNTIME_INLINE uint64_t *_Nonnull cruntime_guest_faults(struct csession_shared *_Nonnull shared) {
+    return &shared->guest_faults;
+}
+
+/// The first frame of a buffer.
+CRUNTIME_INLINE uint64_t *_Nonnull cruntime_frames_start(struct cruntime_frames *_Nonnull buffer) {
+    return buffer->frames;
+}
+
+/// Byte `index` of a piece of text.
+CRUNTIME_INLINE uint8_t cruntime_text_byte(const struct cruntime_text *_Nonnull text, uint64_t index) {
+    return text->bytes[index & 63];
+}
+
+/// Keeps loads and stores on both sides in their order among their own kind: x86 does so, the compiler is told to.
+CRUNTIME_INLINE void cruntime_barrier(void) { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
+
+/// Plain loads at any alignment.
 CRUNTIME_INLINE uint64_t cruntime_peek64(const void *_Nonnull at) {
     uint64_t value;
     __builtin_memcpy(&value, at, 8);

@@ -43,13 +43,13 @@ package enum MapFamily: Sendable {
 
 /// `BPF_F_*` flags of map creation (include/uapi/linux/bpf.h).
 enum MapFlag {
-    static var noPreallocation: UInt32 { 0x1 }
-    static var numaNode: UInt32 { 0x4 }
+    static var noPreallocation: UInt32 { @_noLocks get { 0x1 } }
+    static var numaNode: UInt32 { @_noLocks get { 0x4 } }
     /// `BPF_F_RDONLY`, `BPF_F_WRONLY`: rights of user space.
-    static var userAccess: UInt32 { 0x18 }
-    static var zeroSeed: UInt32 { 0x40 }
-    static var readOnlyProgram: UInt32 { 0x80 }
+    static var userAccess: UInt32 { @_noLocks get { 0x18 } }
+    static var zeroSeed: UInt32 { @_noLocks get { 0x40 } }
+    static var readOnlyProgram: UInt32 { @_noLocks get { 0x80 } }
     /// `BPF_F_RDONLY_PROG`, `BPF_F_WRONLY_PROG`.
-    static var programAccess: UInt32 { 0x180 }
-    static var mmapable: UInt32 { 0x400 }
+    static var programAccess: UInt32 { @_noLocks get { 0x180 } }
+    static var mmapable: UInt32 { @_noLocks get { 0x400 } }
 }

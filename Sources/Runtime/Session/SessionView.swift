@@ -30,6 +30,11 @@ package struct SessionView {
         @_noLocks get { unsafe UnsafeMutableRawPointer(shared).assumingMemoryBound(to: csession_shared.self) }
     }
 
+    /// Slots of per-CPU values.
+    package var cpuCount: Int {
+        @_noLocks get { unsafe Int(header.pointee.cpu_count) }
+    }
+
     @_noLocks
     package func map(_ index: Int) -> UnsafePointer<csession_map> {
         unsafe table(header.pointee.maps_offset).assumingMemoryBound(to: csession_map.self) + index

@@ -1,0 +1,59 @@
+import CRuntime
+
+/// A spin lock in shared memory that names its holder: the word is the holder's tid, or 0.
+///
+/// Holders keep it for a few dozen instructions and never across a call out of this module. One that dies inside is
+/// noticed by whoever waits: every structure under such a lock is consistent between any two stores, so the lock can
+/// simply be taken over.
+enum OwnerLock {
+    /// Spinning before the clock is looked at.
+    private static var spins: UInt32 { @_noLocks get { 200 } }
+    /// How often a waiter asks whether the holder still lives.
+    private static var checkInterval: UInt64 { @_noLocks get { 1_000_000 } }
+    /// A living holder that is not scheduled for so long ends the wait.
+    private static var patience: UInt64 { @_noLocks get { 500_000_000 } }
+
+    /// Takes the lock; false where a living thread held it throughout a long wait.
+    @_noLocks @inline(__always)
+    static func acquire(_ word: UnsafeMutablePointer<UInt32>, _ tid: UInt32) -> Bool {
+        if unsafe cruntime_cas32(word, 0, tid) != 0 { return true }
+        return unsafe acquireSlowly(word, tid)
+    }
+
+    @_noLocks @inline(__always)
+    static func release(_ word: UnsafeMutablePointer<UInt32>) {
+        unsafe cruntime_store32(word, 0)
+    }
+
+    @_noLocks @inline(never)
+    private static func acquireSlowly(_ word: UnsafeMutablePointer<UInt32>, _ tid: UInt32) -> Bool {
+        var count: UInt32 = 0
+        var start: UInt64 = 0
+        var nextCheck: UInt64 = 0
+        while true {
+            let owner = unsafe cruntime_load32(word)
+            if owner == 0 {
+                if unsafe cruntime_cas32(word, 0, tid) != 0 { return true }
+            } else if owner == tid {
+                // A thread runs one program at a time, so this is left from a dead thread that had the same number.
+                return true
+            }
+            count &+= 1
+            if count < spins {
+                cruntime_pause()
+                continue
+            }
+            let now = cruntime_monotonic_ns()
+            if start == 0 {
+                start = now
+                nextCheck = now &+ checkInterval
+            }
+            if now >= nextCheck, owner != 0 {
+                if cruntime_thread_gone(owner) != 0, unsafe cruntime_cas32(word, owner, tid) != 0 { return true }
+                nextCheck = now &+ checkInterval
+            }
+            if now &- start > patience { return false }
+            cruntime_yield()
+        }
+    }
+}
