@@ -6,18 +6,27 @@ package struct ObjectSpec: Sendable {
     package var license: String
     package var maps: [MapSpec]
     package var programs: [ProgramSpec]
+    /// What the object leaves to a kernel: kernel functions, and variables but those of `.kconfig`.
+    package var externs: [ExternSpec]
+    /// The object's own types; nil if it was compiled without `-g`.
+    package var btf: BTF?
     /// Things worth telling the user that are no errors: ignored pinning, unknown sections.
     package var notes: [String]
 }
 
 /// A map as the object defines it; zero sizes are left for a recipe or the caller to fill.
-package struct MapSpec: Sendable {
+package struct MapSpec: Equatable, Sendable {
     package var name: String
     package var type: MapType
     package var keySize: Int
     package var valueSize: Int
     package var maxEntries: Int
     package var flags: UInt32
+    /// Type dependent (`map_extra`).
+    package var extra: UInt64 = 0
+    /// Types of key and value in `ObjectSpec.btf`; 0 where only sizes are given.
+    package var keyType: UInt32 = 0
+    package var valueType: UInt32 = 0
     /// Global data: initial bytes of `.rodata`, `.data`, `.bss`, `.kconfig`; nil for declared maps.
     package var contents: [UInt8]?
     /// `.rodata` and `.kconfig`: frozen before the programs run.
@@ -25,10 +34,35 @@ package struct MapSpec: Sendable {
     /// Variables of global data, for `const volatile` options.
     package var variables: [VariableSpec]
     package var innerMap: InnerMapSpec?
+    /// What the elements of a map of maps or an array of programs are at first.
+    package var initialElements: [InitialElement] = []
+
+    package struct InitialElement: Equatable, Sendable {
+        package var index: Int
+        package var value: Value
+
+        package enum Value: Equatable, Sendable {
+            /// Index into `ObjectSpec.maps`.
+            case map(Int)
+            /// Name of a program.
+            case program(String)
+        }
+    }
+}
+
+/// A kernel function or variable that programs refer to: `callKernelFunction` and `loadVariable` carry the index into
+/// `ObjectSpec.externs` in their `imm` until the caller puts the kernel's BTF id there.
+package struct ExternSpec: Equatable, Sendable {
+    package var name: String
+    package var isFunction: Bool
+    /// May be missing: its address is then 0.
+    package var isWeak: Bool
+    /// Type in `ObjectSpec.btf`.
+    package var type: UInt32
 }
 
 /// The template of the maps inside a map of maps.
-package struct InnerMapSpec: Sendable {
+package struct InnerMapSpec: Equatable, Sendable {
     package var type: MapType
     package var keySize: Int
     package var valueSize: Int
@@ -37,13 +71,17 @@ package struct InnerMapSpec: Sendable {
 }
 
 /// A global variable in a data section.
-package struct VariableSpec: Sendable {
+package struct VariableSpec: Equatable, Sendable {
     package var name: String
     package var offset: Int
     package var size: Int
     package var kind: Kind
     /// `const volatile`, so that it is an option of the command line.
     package var isOption: Bool
+    /// A variable of `.kconfig` that may be missing: its value is then 0.
+    package var isWeak: Bool = false
+    /// Type in `ObjectSpec.btf`; 0 without BTF.
+    package var type: UInt32 = 0
 
     package enum Kind: Sendable, Equatable {
         case bool
@@ -61,6 +99,11 @@ package struct ProgramSpec: Sendable {
     package var section: String
     package var type: ProgramType
     package var attach: AttachSpec
+    /// The kernel's `expected_attach_type`.
+    package var attachType: UInt32
+    package var isSleepable: Bool
+    /// False for sections like `?uprobe/…`, whose programs run only on demand.
+    package var isAutoloaded: Bool
     /// Map references are indices into `ObjectSpec.maps`: `loadMap` with `imm` = index, `loadMapValue` with the index in
     /// the low half of `imm`.
     package var instructions: [Instruction]
@@ -68,15 +111,19 @@ package struct ProgramSpec: Sendable {
     package var functions: [FunctionSpec]
     package var lines: [LineInfo]
     package var relocations: [CoreRelocation]
+    /// References that only a kernel, or nobody, can satisfy; a caller that cannot either must refuse the program.
+    package var problems: [LoaderError]
 }
 
-package struct FunctionSpec: Sendable {
+package struct FunctionSpec: Equatable, Sendable {
     package var name: String
     package var start: Int
+    /// Type in `ObjectSpec.btf`; 0 without BTF.
+    package var type: UInt32 = 0
 }
 
 /// Source line of an instruction, from `.BTF.ext`.
-package struct LineInfo: Sendable {
+package struct LineInfo: Equatable, Sendable {
     /// Index into `ProgramSpec.instructions`.
     package var instruction: Int
     package var file: String

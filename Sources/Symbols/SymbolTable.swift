@@ -15,6 +15,24 @@ package struct FunctionSymbol: Equatable, Hashable, Sendable {
     /// Neither static nor hidden.
     package var isExported: Bool
 
+    package init(
+        name: String,
+        version: String?,
+        isDefaultVersion: Bool,
+        address: UInt64,
+        size: UInt64,
+        isIndirect: Bool,
+        isExported: Bool
+    ) {
+        self.name = name
+        self.version = version
+        self.isDefaultVersion = isDefaultVersion
+        self.address = address
+        self.size = size
+        self.isIndirect = isIndirect
+        self.isExported = isExported
+    }
+
     package var range: Range<UInt64> { address..<address &+ max(size, 1) }
 
     /// The name with its version as `nm` writes it.
