@@ -1,0 +1,150 @@
+internal import CRuntime
+internal import CSession
+internal import ISA
+internal import Runtime
+
+/// Helpers that change which instructions run, and are therefore the interpreter's own.
+enum HelperNumber {
+    static var tailCall: UInt64 { @_noLocks get { 12 } }
+    static var forEachMapElem: UInt64 { @_noLocks get { 164 } }
+    static var loop: UInt64 { @_noLocks get { 181 } }
+}
+
+/// Errors that helpers return, as registers hold them.
+private enum Failure {
+    static var tooBig: UInt64 { @_noLocks get { UInt64(bitPattern: -7) } }
+    static var invalid: UInt64 { @_noLocks get { UInt64(bitPattern: -22) } }
+}
+
+extension Activation {
+    /// Goes over to the first instruction of another program of the session.
+    @_noLocks
+    mutating func enter(program index: Int) {
+        guard let session = unsafe SessionView(context) else { return }
+        unsafe program = unsafe session.instructions(index)
+        count = unsafe Int32(truncatingIfNeeded: session.program(index).pointee.instruction_count)
+        unsafe context.pointee.program = UInt32(truncatingIfNeeded: index)
+        unsafe context.pointee.tail_calls += 1
+    }
+}
+
+/// Index of the program that a tail call goes to; -1 where it must not be taken and the program goes on.
+///
+/// Linux: kernel/bpf/core.c, `JMP_TAIL_CALL`.
+@_noLocks @inline(never)
+func tailCallTarget(_ context: UnsafeMutablePointer<cruntime_context>, map handle: UInt64, index: UInt64) -> Int {
+    guard let map = unsafe guestMap(context, handle) else { return -1 }
+    guard case .programArray? = map.family else {
+        unsafe raiseTrap(context, .wrongMapType, value: UInt64(map.index))
+        return -1
+    }
+    guard unsafe context.pointee.tail_calls < Interpreter.maximumTailCalls else { return -1 }
+    return map.tailCallTarget(UInt32(truncatingIfNeeded: index))
+}
+
+/// `callx`: calls the function of this program or the helper that a register names.
+@_noLocks @inline(never)
+func callAddress(_ activation: Activation, frame: UInt64, address: UInt64, _ r: Registers) -> UInt64 {
+    let context = unsafe activation.context
+    if let entry = FunctionHandle.index(address) {
+        return callFunction(activation, frame: frame, entry: entry, r[1], r[2], r[3], r[4], r[5])
+    }
+    switch address {
+    case HelperNumber.tailCall:
+        // The verifier of Linux knows tail calls by their immediate; through a register there is nothing to go by.
+        unsafe raiseTrap(context, .unsupported, value: address)
+        return 0
+    case HelperNumber.loop: return callLoop(activation, frame: frame, r)
+    case HelperNumber.forEachMapElem: return callForEach(activation, frame: frame, r)
+    default:
+        guard let number = UInt32(exactly: address) else {
+            unsafe raiseTrap(context, .unknownHelper, value: address)
+            return 0
+        }
+        return unsafe callHelper(context, number, r[1], r[2], r[3], r[4], r[5])
+    }
+}
+
+/// Runs a function of the program in a frame of its own.
+@_noLocks
+private func callFunction(
+    _ activation: Activation,
+    frame: UInt64,
+    entry: Int,
+    _ r1: UInt64,
+    _ r2: UInt64,
+    _ r3: UInt64,
+    _ r4: UInt64,
+    _ r5: UInt64
+) -> UInt64 {
+    let context = unsafe activation.context
+    guard frame + 1 < Interpreter.maximumFrames else {
+        unsafe raiseTrap(context, .callDepth, value: frame + 1)
+        return 0
+    }
+    guard entry < Int(activation.count) else {
+        unsafe raiseTrap(context, .badJump, value: UInt64(entry))
+        return 0
+    }
+    return execute(activation, entry: Int32(truncatingIfNeeded: entry), frame: frame + 1, r1, r2, r3, r4, r5)
+}
+
+/// `bpf_loop(nr_loops, callback, context, flags)`: how often the callback ran (Linux kernel/bpf/bpf_iter.c).
+@_noLocks @inline(never)
+func callLoop(_ activation: Activation, frame: UInt64, _ r: Registers) -> UInt64 {
+    let context = unsafe activation.context
+    let count = UInt32(truncatingIfNeeded: r[1])
+    guard let entry = FunctionHandle.index(r[2]) else {
+        unsafe raiseTrap(context, .badArgument, value: r[2])
+        return 0
+    }
+    if r[4] != 0 { return Failure.invalid }
+    if count > Interpreter.mayGotoLimit { return Failure.tooBig }
+    var done: UInt32 = 0
+    while done < count {
+        let stop = callFunction(activation, frame: frame, entry: entry, UInt64(done), r[3], 0, 0, 0)
+        done += 1
+        if stop != 0 { break }
+        if unsafe context.pointee.trap.kind != 0 { return 0 }
+    }
+    return UInt64(done)
+}
+
+/// `bpf_for_each_map_elem(map, callback, context, flags)`: elements seen (Linux kernel/bpf/hashtab.c, arraymap.c).
+@_noLocks @inline(never)
+func callForEach(_ activation: Activation, frame: UInt64, _ r: Registers) -> UInt64 {
+    let context = unsafe activation.context
+    guard let map = unsafe guestMap(context, r[1]) else { return 0 }
+    guard let entry = FunctionHandle.index(r[2]) else {
+        unsafe raiseTrap(context, .badArgument, value: r[2])
+        return 0
+    }
+    switch map.family {
+    case .hash, .perCPUHash, .array, .perCPUArray: break
+    case .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
+        unsafe raiseTrap(context, .wrongMapType, value: UInt64(map.index))
+        return 0
+    }
+    if r[4] != 0 { return Failure.invalid }
+    let slot = unsafe slot(context, for: map)
+    var cursor = MapCursor()
+    var seen: UInt64 = 0
+    while cursor.advance(map, slot: slot) {
+        let value = unsafe UInt64(UInt(bitPattern: cursor.value))
+        let key = unsafe cursor.key.map { UInt64(UInt(bitPattern: $0)) } ?? arrayKey(context, frame, cursor.index)
+        let stop = callFunction(activation, frame: frame, entry: entry, r[1], key, value, r[3], 0)
+        seen += 1
+        if stop != 0 { break }
+        if unsafe context.pointee.trap.kind != 0 { return 0 }
+    }
+    return seen
+}
+
+/// An array's key, which lies nowhere: put at the far end of the callback's stack frame.
+@_noLocks
+private func arrayKey(_ context: UnsafeMutablePointer<cruntime_context>, _ frame: UInt64, _ index: UInt32) -> UInt64 {
+    let address = unsafe context.pointee.stack_high &- (frame &+ 2) &* Interpreter.frameSize
+    guard unsafe address >= context.pointee.stack_low else { return 0 }
+    unsafe GuestWindow(context).store(address, index)
+    return address
+}
