@@ -29,7 +29,11 @@ let agentTargets: [Target] = [
     .target(name: "Runtime", dependencies: ["ISA", "CSession", "CRuntime"], swiftSettings: inTarget),
     .target(name: "UBPFVM", dependencies: ["ISA", "Runtime", "CSession", "CRuntime"], swiftSettings: inTarget),
     .target(name: "JIT", dependencies: ["ISA", "Runtime", "CSession", "CRuntime"], swiftSettings: inTarget),
-    .target(name: "CPatch", dependencies: ["CSession", "CRuntime"], cSettings: cSettings),
+    .target(
+        name: "CPatch",
+        dependencies: ["CSession", "CRuntime"],
+        cSettings: cSettings + (embedded ? [.define("UBPF_OWN_MEMORY_FUNCTIONS")] : [])
+    ),
     .target(
         name: "Agent",
         dependencies: ["ISA", "Runtime", "UBPFVM", "JIT", "CSession", "CRuntime", "CPatch"],

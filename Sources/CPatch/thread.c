@@ -1,0 +1,205 @@
+// Per-thread state: blocks of mmapped memory, claimed by threads and inherited from dead ones.
+#include "cpatch.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+enum { STATES = 4096, LOOK_FOR_DEAD = 8 };
+
+// One block: state | BPF stack | rows. Pages are touched as they are used. Programs run on the target's own stack, as a
+// function that it calls would: collectors that stop threads by signals look for roots from the stack pointer upwards.
+enum {
+    STATE_BYTES = 4096,
+    ROWS_AT = STATE_BYTES + CPATCH_BPF_STACK,
+    BLOCK_BYTES = ROWS_AT + CPATCH_ROWS,
+};
+_Static_assert(sizeof(struct cpatch_state) <= STATE_BYTES, "state grew");
+_Static_assert(sizeof(struct cpatch_thread) <= 64, "thread-local data grew");
+_Static_assert(offsetof(struct cpatch_frame, regs) == CPATCH_FRAME_REGS, "see trampoline.S");
+_Static_assert(offsetof(struct cpatch_frame, token) == CPATCH_FRAME_TOKEN, "see trampoline.S");
+_Static_assert(offsetof(struct cpatch_frame, site) == CPATCH_FRAME_SITE, "see trampoline.S");
+
+static __thread __attribute__((tls_model("initial-exec"))) struct cpatch_thread self;
+
+static struct {
+    _Atomic uint32_t owner;  // tid; 0: free
+    struct cpatch_state *state;
+} states[STATES];
+static _Atomic uint32_t state_count;
+static _Atomic uint32_t dead_cursor;
+
+static uint32_t id(int64_t number) { return (uint32_t)cruntime_syscall(number, 0, 0, 0, 0, 0, 0); }
+
+static struct cpatch_state *adopt(uint32_t index, uint32_t tid) {
+    struct cpatch_state *state = states[index].state;
+    if (state == NULL) return NULL;
+    state->context.pid_tgid = cpatch_the_process.pid << 32 | tid;
+    for (uint32_t i = 0; i < 4; i++) state->bounds[i] = (struct cpatch_bounds){0, 0, 0};
+    return state;
+}
+
+static struct cpatch_state *create(uint32_t index, uint32_t tid) {
+    uint8_t *block = cpatch_allocate(BLOCK_BYTES, 0);
+    if (block == NULL) return NULL;
+    struct cpatch_state *state = (struct cpatch_state *)block;
+    struct cruntime_context *context = &state->context;
+    state->index = index;
+    state->token = (uint64_t)block ^ 0x75627066746f6b65ull;
+    context->stack_low = (uint64_t)block + STATE_BYTES;
+    context->stack_high = context->stack_low + CPATCH_BPF_STACK;
+    context->rows = block + ROWS_AT;
+    context->uid_gid = (uint64_t)id(SYS_getgid) << 32 | id(SYS_getuid);
+    context->random = cruntime_monotonic_ns() ^ (uint64_t)tid << 32;
+    states[index].state = state;
+    return adopt(index, tid);
+}
+
+static struct cpatch_state *claim(void) {
+    uint32_t tid = cruntime_tid();
+    uint32_t count = atomic_load_explicit(&state_count, memory_order_acquire);
+    if (count > STATES) count = STATES;
+    // Inherit from a thread that ended: a few entries each time bound both the cost and the growth.
+    uint32_t looks = count < STATES ? LOOK_FOR_DEAD : STATES;
+    if (looks > count) looks = count;
+    uint32_t cursor = atomic_fetch_add_explicit(&dead_cursor, looks, memory_order_relaxed);
+    for (uint32_t i = 0; i < looks; i++) {
+        uint32_t index = (cursor + i) % count;
+        uint32_t owner = atomic_load_explicit(&states[index].owner, memory_order_acquire);
+        if (owner == 0) continue;  // being created
+        if (owner != tid
+            && cruntime_syscall(SYS_tgkill, (int64_t)cpatch_the_process.pid, owner, 0, 0, 0, 0) != -ESRCH)
+            continue;
+        if (!atomic_compare_exchange_strong(&states[index].owner, &owner, tid)) continue;
+        return adopt(index, tid);
+    }
+    do {
+        count = atomic_load(&state_count);
+        if (count >= STATES) return NULL;
+    } while (!atomic_compare_exchange_weak(&state_count, &count, count + 1));
+    struct cpatch_state *state = create(count, tid);
+    atomic_store_explicit(&states[count].owner, tid, memory_order_release);
+    return state;
+}
+
+uint32_t cpatch_state_count(void) { return atomic_load(&state_count); }
+
+static struct cpatch_frame *frame_of(struct cruntime_regs *regs) {
+    return (struct cpatch_frame *)((uint8_t *)regs - CPATCH_FRAME_REGS);
+}
+
+// A hit that was left by siglongjmp from a signal handler leaves `depth` set. Its frame is then dead, and its token gets
+// overwritten by whatever uses that stack next. A live frame's token never changes, so a changed one proves it dead.
+static int guard_is_stale(const struct cpatch_state *state) {
+    uint64_t word = 0;
+    if (state->guard_frame == 0) return 0;
+    return cruntime_read(&word, state->guard_frame, sizeof word) != 0 || word != state->token;
+}
+
+struct cpatch_state *cpatch_enter(struct cruntime_regs *regs) {
+    struct cpatch_state *state = self.state;
+    if (__builtin_expect(self.depth != 0, 0)) {
+        if (state == NULL || !guard_is_stale(state)) return NULL;
+    }
+    self.depth = 1;
+    if (__builtin_expect(state == NULL, 0)) {
+        state = claim();
+        if (state == NULL) {
+            self.depth = 0;
+            return NULL;
+        }
+        self.state = state;
+    }
+    atomic_signal_fence(memory_order_seq_cst);
+    struct cpatch_frame *frame = frame_of(regs);
+    state->token++;
+    frame->token = state->token;
+    state->guard_frame = (uint64_t)&frame->token;
+    atomic_signal_fence(memory_order_seq_cst);
+    return state;
+}
+
+void cpatch_leave(struct cpatch_state *state) {
+    atomic_signal_fence(memory_order_seq_cst);
+    *(volatile uint64_t *)state->guard_frame = 0;
+    state->guard_frame = 0;
+    atomic_signal_fence(memory_order_seq_cst);
+    self.depth = 0;
+}
+
+// ---- Stack bounds ----
+
+static uint64_t thread_pointer(void) { return (uint64_t)__builtin_thread_pointer(); }
+
+/// Whether every page of [low, high) can be read; up to 256 pages.
+static int readable(uint64_t low, uint64_t high) {
+    struct iovec remote[64];
+    uint8_t bytes[64];
+    for (uint64_t page = low & ~4095ull; page < high;) {
+        uint64_t n = 0;
+        for (; n < 64 && page < high; n++, page += 4096) remote[n] = (struct iovec){(void *)page, 1};
+        struct iovec local = {bytes, n};
+        int64_t got = cruntime_syscall(
+            SYS_process_vm_readv, (int64_t)cpatch_the_process.pid, (int64_t)&local, 1, (int64_t)remote, (int64_t)n, 0);
+        if (got != (int64_t)n) return 0;
+    }
+    return 1;
+}
+
+struct search {
+    uint64_t address, before;
+    struct cpatch_mapping found;
+};
+
+static int32_t visit(const struct cpatch_mapping *mapping, void *data) {
+    struct search *search = data;
+    if (mapping->end <= search->address) {
+        search->before = mapping->end;
+        return 1;
+    }
+    if (mapping->start <= search->address && mapping->readable) search->found = *mapping;
+    return 0;
+}
+
+static struct cpatch_bounds look_up(uint64_t rsp) {
+    enum { NEAR = 256 * 4096, MAIN = 128 << 20 };
+    uint64_t page = rsp & ~4095ull;
+    // glibc keeps a thread's TLS above its stack, in the same mapping: what lies between lives as long as the thread.
+    uint64_t top = thread_pointer();
+    if (rsp < top && top - rsp <= NEAR && readable(page, top)) return (struct cpatch_bounds){page, top, 1};
+    struct search search = {rsp, 0, {0}};
+    if (!cpatch_each_mapping(visit, &search) || search.found.end == 0)
+        return (struct cpatch_bounds){page, page + 4096, 1};
+    uint64_t low = search.found.start, high = search.found.end;
+    if (search.found.is_stack) {
+        // The main stack grows down: what is below its mapping now will be part of it when rsp is there.
+        low = search.before;
+        if (low < high - MAIN) low = high - MAIN;
+        return (struct cpatch_bounds){low, high, 1};
+    }
+    if (rsp < top && top < high) return (struct cpatch_bounds){low, top, 1};
+    // A fiber's or a signal handler's stack; look at no more than 64 pages, since each use checks them.
+    if (high - page > 64 * 4096) high = page + 64 * 4096;
+    return (struct cpatch_bounds){low, high, 0};
+}
+
+void cpatch_find_bounds(struct cpatch_state *state, uint64_t rsp) {
+    struct cruntime_context *context = &state->context;
+    uint64_t page = rsp & ~4095ull;
+    context->walk_low = page;
+    for (uint32_t i = 0; i < 4; i++) {
+        const struct cpatch_bounds *bounds = &state->bounds[i];
+        if (rsp < bounds->low || rsp >= bounds->high) continue;
+        if (!bounds->lasting && !readable(page, bounds->high)) break;
+        context->walk_high = bounds->high;
+        return;
+    }
+    struct cpatch_bounds found = look_up(rsp);
+    // The same stack, seen deeper than before, replaces its entry.
+    uint32_t place = (uint32_t)(state->bounds_next++ % 4);
+    for (uint32_t i = 0; i < 4; i++)
+        if (state->bounds[i].high == found.high) place = i;
+    state->bounds[place] = found;
+    context->walk_high = found.high;
+}
