@@ -276,6 +276,8 @@ const char *clinux_error_text(int32_t number) {
     return text ? text : "unknown error";
 }
 
+int32_t clinux_thread(void) { return gettid(); }
+
 int32_t clinux_errno(void) { return errno; }
 
 int32_t clinux_run(const char *path, char *const *arguments, int32_t output, int32_t errors) {

@@ -88,6 +88,9 @@ int32_t clinux_mode(const char *_Nonnull path);
 /// What an errno value means (strerrordesc_np(3)); static text.
 const char *_Nonnull clinux_error_text(int32_t number);
 
+/// The calling thread's id.
+int32_t clinux_thread(void);
+
 /// errno of the last failed library call of this thread.
 int32_t clinux_errno(void);
 

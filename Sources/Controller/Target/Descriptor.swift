@@ -14,19 +14,6 @@ package struct Descriptor: ~Copyable, Sendable {
     package init(adopting number: Int32) { self.number = number }
 
     deinit { _ = close(number) }
-
-    /// Writes all bytes at the current position.
-    package borrowing func write(_ bytes: UnsafeRawBufferPointer) throws(Failure) {
-        var rest = unsafe bytes
-        while unsafe !rest.isEmpty {
-            let written = unsafe Glibc.write(number, rest.baseAddress, rest.count)
-            if written < 0 {
-                if errno == EINTR { continue }
-                throw Failure.socketFailed("writing a session", errno: errno)
-            }
-            unsafe rest = unsafe UnsafeRawBufferPointer(rebasing: rest[written...])
-        }
-    }
 }
 
 /// The bytes of a file, or the errno of what went wrong.

@@ -1,0 +1,79 @@
+/// Everything that a run was asked for.
+package struct RunOptions: Equatable, Sendable {
+    /// Object, source or tool.
+    package var program = ""
+    package var command: [String] = []
+    package var attach: [String] = []
+    /// `NAME=VALUE` of `--set`.
+    package var assignments: [String] = []
+    /// Options that are not ours, with their values, in order: the object's.
+    package var rest: [String] = []
+    package var interval: Double?
+    package var count: Int?
+    package var duration: Double?
+    package var format: OutputFormat?
+    package var output: String?
+    package var isQuiet = false
+    package var isVerbose = false
+    package var isStrict = false
+    package var readyDescriptor: Int32?
+    /// Socket of a target that started us as its helper.
+    package var helperSocket: Int32?
+    package var top: Int?
+    package var olderMilliseconds: UInt64?
+    package var combinedOnly = false
+
+    package init() {}
+
+    /// Fills what the command line left open from `UBPF_<FLAG>`.
+    package mutating func fillFromEnvironment(_ value: (String) -> String?) throws(Failure) {
+        let positive = { (text: String) -> Double? in Double(text).flatMap { $0 > 0 ? $0 : nil } }
+        let number = { (text: String) -> Int? in Int(text).flatMap { $0 > 0 ? $0 : nil } }
+        let flag = { (text: String) -> Bool? in ["1": true, "true": true, "0": false, "false": false][text] }
+        let words = { (text: String) -> [String]? in text.split(separator: " ").map(String.init) }
+        try Self.fill(&interval, "UBPF_INTERVAL", value, "seconds", positive)
+        try Self.fill(&count, "UBPF_COUNT", value, "a number of reports", number)
+        try Self.fill(&duration, "UBPF_DURATION", value, "seconds", positive)
+        try Self.fill(&format, "UBPF_FORMAT", value, "text or json", OutputFormat.init(rawValue:))
+        try Self.fill(&output, "UBPF_OUTPUT", value, "a path") { $0 }
+        try Self.fill(&top, "UBPF_TOP", value, "a number of places", number)
+        try Self.fill(&olderMilliseconds, "UBPF_OLDER", value, "milliseconds") { UInt64($0) }
+        for (path, name) in Self.flags where !self[keyPath: path] {
+            var set: Bool?
+            try Self.fill(&set, name, value, "1 or 0", flag)
+            self[keyPath: path] = set ?? false
+        }
+        var more: [String]?
+        try Self.fill(&more, "UBPF_ATTACH", value, "PROGRAM=SYMBOL ...", words)
+        if attach.isEmpty { attach = more ?? [] }
+        more = nil
+        try Self.fill(&more, "UBPF_SET", value, "NAME=VALUE ...", words)
+        // The command line's assignments come last and win.
+        assignments = (more ?? []) + assignments
+    }
+
+    private static var flags: [(WritableKeyPath<RunOptions, Bool>, String)] {
+        [
+            (\.isQuiet, "UBPF_QUIET"), (\.isVerbose, "UBPF_VERBOSE"), (\.isStrict, "UBPF_STRICT"),
+            (\.combinedOnly, "UBPF_COMBINED_ONLY"),
+        ]
+    }
+
+    /// The variables that `fillFromEnvironment` reads, in the order of the manual.
+    package static let environmentNames = [
+        "UBPF_INTERVAL", "UBPF_COUNT", "UBPF_DURATION", "UBPF_FORMAT", "UBPF_OUTPUT", "UBPF_TOP", "UBPF_OLDER",
+        "UBPF_QUIET", "UBPF_VERBOSE", "UBPF_STRICT", "UBPF_COMBINED_ONLY", "UBPF_ATTACH", "UBPF_SET",
+    ]
+
+    private static func fill<T>(
+        _ field: inout T?,
+        _ name: String,
+        _ value: (String) -> String?,
+        _ expects: String,
+        _ parse: (String) -> T?
+    ) throws(Failure) {
+        guard field == nil, let text = value(name), !text.isEmpty else { return }
+        guard let result = parse(text) else { throw Failure.badEnvironment(name, value: text, expects: expects) }
+        field = result
+    }
+}

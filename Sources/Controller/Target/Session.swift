@@ -1,0 +1,91 @@
+import CLinux
+import CSession
+import Glibc
+package import Runtime
+
+/// A session's two memory files as the controller holds them, and the lock that keeps its probes alive.
+///
+/// The thread that makes it must live as long: when it ends, the kernel marks the lock, and every probe goes inert.
+@safe
+package struct Session: ~Copyable {
+    package let view: SessionView
+    private let image: Descriptor
+    private let shared: Descriptor
+    private let imageSize: Int
+    private let sharedSize: Int
+
+    private init(view: SessionView, image: consuming Descriptor, shared: consuming Descriptor, sizes: (Int, Int)) {
+        self.view = view
+        self.image = image
+        self.shared = shared
+        imageSize = sizes.0
+        sharedSize = sizes.1
+    }
+
+    /// Builds, seals, maps and locks a session whose programs and sites are complete.
+    package static func make(_ builder: consuming SessionBuilder) throws(Failure) -> Session {
+        var builder = builder
+        let content = builder.finish(ownerPid: UInt32(getpid()), ownerTid: UInt32(clinux_thread()))
+        let image = try Descriptor(unsafe clinux_memfd("ubpf-image", 0), "memfd_create")
+        let written = unsafe content.bytes.withUnsafeBytes { unsafe writeBytes(image.number, $0) }
+        guard written == 0 else { throw Failure.socketFailed("writing the session", errno: written) }
+        let shared = try Descriptor(unsafe clinux_memfd("ubpf-shared", UInt64(content.sharedSize)), "memfd_create")
+        let sealed = (clinux_seal(image.number, 1), clinux_seal(shared.number, 0))
+        guard sealed == (0, 0) else {
+            throw Failure.socketFailed("sealing the session", errno: -min(sealed.0, sealed.1))
+        }
+        // MAP_PRIVATE: before Linux 6.7 a write-sealed file cannot be mapped shared, not even read-only.
+        guard let imageBase = unsafe mapped(image.number, content.bytes.count, PROT_READ, MAP_PRIVATE) else {
+            throw Failure.socketFailed("mapping the session", errno: clinux_errno())
+        }
+        guard let sharedBase = unsafe mapped(shared.number, content.sharedSize, PROT_READ | PROT_WRITE, MAP_SHARED)
+        else {
+            let error = clinux_errno()
+            unsafe munmap(imageBase, content.bytes.count)
+            throw Failure.socketFailed("mapping the session", errno: error)
+        }
+        unsafe content.initializeShared(sharedBase)
+        let view = unsafe SessionView(
+            image: UnsafePointer(imageBase.assumingMemoryBound(to: UInt8.self)),
+            shared: sharedBase.assumingMemoryBound(to: UInt8.self)
+        )
+        let locked = unsafe clinux_owner_lock(owner(of: view))
+        guard locked == 0 else { throw Failure.socketFailed("locking the session", errno: -locked) }
+        return Session(view: view, image: image, shared: shared, sizes: (content.bytes.count, content.sharedSize))
+    }
+
+    deinit {
+        // The word becomes 0 while the memory is still shared with the target: its probes go inert.
+        _ = unsafe clinux_owner_unlock(Self.owner(of: view))
+        unsafe munmap(UnsafeMutableRawPointer(mutating: view.image), imageSize)
+        unsafe munmap(view.shared, sharedSize)
+    }
+
+    /// Image first, as `CSESSION_SESSION` promises.
+    package var descriptors: [Int32] { [image.number, shared.number] }
+
+    private static func owner(of view: SessionView) -> UnsafeMutableRawPointer {
+        // The offset of a stored property always exists.
+        unsafe UnsafeMutableRawPointer(view.shared) + (MemoryLayout<csession_shared>.offset(of: \.owner) ?? 0)
+    }
+}
+
+private func mapped(_ descriptor: Int32, _ size: Int, _ protection: Int32, _ flags: Int32) -> UnsafeMutableRawPointer? {
+    let base = unsafe mmap(nil, size, protection, flags, descriptor, 0)
+    return unsafe base == MAP_FAILED ? nil : base
+}
+
+/// Writes everything; 0 or an errno value.
+private func writeBytes(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer) -> Int32 {
+    var done = 0
+    while done < bytes.count {
+        let written = unsafe write(descriptor, bytes.baseAddress?.advanced(by: done), bytes.count - done)
+        if written < 0 {
+            let error = clinux_errno()
+            if error == EINTR { continue }
+            return error
+        }
+        done += written
+    }
+    return 0
+}
