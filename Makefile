@@ -1,0 +1,82 @@
+# The front door. Every target does its own set-up: `make demo` and `make test` each work as the first command on a fresh machine.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+.DEFAULT_GOAL := build
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+BUILD ?= build
+
+tools := $(patsubst bpf/%.bpf.c,dist/share/ubpf/tools/%.bpf.o,$(wildcard bpf/*.bpf.c))
+demos := $(BUILD)/demo/leaky $(BUILD)/demo/leaky-omit-frame-pointer
+benches := $(BUILD)/bench/malloc-loop
+
+.PHONY: help deps build test demo bench fuzz lint format install uninstall clean \
+	swift-products build-static-stdlib bpf demos bench-programs dist-tree
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 30
+
+deps: ## install the Debian packages that a build needs
+	@scripts/deps build
+
+build: deps swift-products dist-tree ## everything that ships, into dist/
+
+swift-products: deps
+	@scripts/build products
+
+build-static-stdlib: deps ## the library with the static Swift standard library instead of Embedded Swift
+	@scripts/build static-stdlib
+
+dist-tree: bpf
+	@rm -rf dist/share/ubpf/include dist/share/doc && mkdir -p dist/share/ubpf dist/share/doc/ubpf
+	@cp -r bpf/include dist/share/ubpf/include
+	@cp LICENSE NOTICE bpf/LICENSE.* dist/share/doc/ubpf/
+
+bpf: $(tools) ## the BPF objects alone
+
+dist/share/ubpf/tools/%.bpf.o: bpf/%.bpf.c $(shell find bpf/include -name '*.h') scripts/compile-bpf
+	@scripts/compile-bpf $< $@
+
+demos: $(demos)
+
+# -O0 keeps every line where its source is; the other one is what distributions ship.
+$(BUILD)/demo/leaky: demo/leaky.c
+	@mkdir -p $(@D) && cc -g -O0 -Wall -Wextra -Werror $< -o $@ -pthread
+$(BUILD)/demo/leaky-omit-frame-pointer: demo/leaky.c
+	@mkdir -p $(@D) && cc -g -O2 -fomit-frame-pointer -Wall -Wextra -Werror $< -o $@ -pthread
+
+bench-programs: $(benches)
+
+$(BUILD)/bench/%: Benchmarks/%.c
+	@mkdir -p $(@D) && cc -O2 -Wall -Wextra -Werror $< -o $@
+
+test: ## the whole suite, as the caller and, for root, as nobody too
+	@scripts/test
+
+demo: build demos ## memleak on a program that leaks, then on real ones
+	@scripts/deps demo
+	@scripts/demo
+
+bench: build bench-programs ## our numbers beside heaptrack's and the kernel's
+	@scripts/deps bench
+	@scripts/bench
+
+fuzz: build ## longer runs of the fuzzing tests (FUZZ_ROUNDS=N)
+	@UBPF_FUZZ_ROUNDS=$${FUZZ_ROUNDS:-2000000} swift test --filter 'Fuzz|fuzz|mutation'
+
+lint: ## format and layout checks
+	@scripts/lint
+
+format: ## reformat the Swift sources
+	@swift format -i --parallel -r Sources Tests Package.swift
+
+install: build ## install below PREFIX (default /usr/local)
+	@scripts/install "$(DESTDIR)$(PREFIX)"
+
+uninstall:
+	@scripts/install --remove "$(DESTDIR)$(PREFIX)"
+
+clean: ## remove everything that was built
+	@rm -rf dist $(BUILD) .build .build-embedded .build-static
