@@ -318,7 +318,7 @@ extension MapView {
     }
 
     /// One slot's value for each CPU.
-    var isPerCPU: Bool {
+    package var isPerCPU: Bool {
         @_noLocks get {
             // BPF_MAP_TYPE_PERCPU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY
             unsafe descriptor.pointee.type == 5 || descriptor.pointee.type == 6

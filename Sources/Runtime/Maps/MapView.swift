@@ -5,7 +5,7 @@ package import CSession
 package struct MapView {
     package let descriptor: UnsafePointer<csession_map>
     package let index: Int
-    let session: SessionView
+    package let session: SessionView
 
     @_noLocks
     package init(_ session: SessionView, _ index: Int) {

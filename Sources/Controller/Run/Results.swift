@@ -1,0 +1,294 @@
+import CSession
+import Glibc
+import Loader
+import Runtime
+import Symbols
+
+/// Shows what a session has gathered: log lines and records as they come, maps at intervals and at the end.
+final class Results {
+    private let options: RunOptions
+    private let sink: OutputSink
+    private let messages: Messages
+    private let recipe: Recipe?
+    private let object: ObjectSpec
+    private let maps: [String: Int]
+    private let probes: [SessionAssembly.AttachedProbe]
+    /// Modules of the target when it started; more come from the session.
+    private let startModules: ProcessMaps
+    private var log: RingConsumer?
+    private var rings: [RingConsumer] = []
+    private var symbolizer: (count: Int, Symbolizer)?
+
+    init(
+        _ assembly: SessionAssembly,
+        view: SessionView,
+        options: RunOptions,
+        recipe: Recipe?,
+        sink: OutputSink,
+        messages: Messages,
+        modules: ProcessMaps
+    ) {
+        self.options = options
+        self.sink = sink
+        self.messages = messages
+        self.recipe = recipe
+        object = assembly.object
+        maps = assembly.maps
+        probes = assembly.probes
+        startModules = modules
+        log = assembly.logMap.map { RingConsumer(MapView(view, $0)) }
+        for index in maps.values.sorted() {
+            let map = MapView(view, index)
+            switch map.family {
+            case .ringBuffer, .perfEventArray: rings.append(RingConsumer(map))
+            default: break
+            }
+        }
+    }
+
+    /// Whether anything comes as a stream.
+    var hasStreams: Bool { log != nil || !rings.isEmpty }
+
+    /// Prints what has come since the last call.
+    func drain() throws(Failure) {
+        while let record = log?.next() { try printLog(record) }
+        for index in rings.indices {
+            while let record = rings[index].next() { try printRecord(record, of: rings[index].map.name) }
+        }
+    }
+
+    /// The maps' state: at an interval, on SIGUSR1, or at the end.
+    func report(_ view: SessionView, isFinal: Bool) throws(Failure) {
+        try drain()
+        switch recipe?.report {
+        case .leaks: try reportLeaks(view, isFinal: isFinal)
+        case .maps, nil: try reportMaps(view)
+        }
+        if isFinal { try reportStatistics(view) }
+    }
+
+    // MARK: Streams
+
+    private func printLog(_ record: [UInt8]) throws(Failure) {
+        guard record.count >= LogRecord.headerSize else { return }
+        let tid = littleEndian(record, at: 8, size: 4)
+        let comm = String(decoding: record[12..<28].prefix { $0 != 0 }, as: UTF8.self)
+        var text = String(decoding: record[LogRecord.headerSize...], as: UTF8.self)
+        if text.hasSuffix("\n") { text.removeLast() }
+        switch sink.format {
+        case .text: try sink.line("\(clockText()) \(comm)-\(tid): \(text)")
+        case .json:
+            try emit("printk") { data in
+                data.member("ns", littleEndian(record, at: 0, size: 8))
+                data.member("tid", tid)
+                data.member("comm", comm)
+                data.member("text", text)
+            }
+        }
+    }
+
+    private func printRecord(_ record: [UInt8], of map: String) throws(Failure) {
+        switch sink.format {
+        case .text: try sink.line("\(clockText()) \(map): \(hexadecimal(bytes: record))")
+        case .json:
+            try emit("record") { data in
+                data.member("map", map)
+                data.member("bytes", hexadecimal(bytes: record))
+            }
+        }
+    }
+
+    // MARK: Leaks
+
+    private func reportLeaks(_ view: SessionView, isFinal: Bool) throws(Failure) {
+        guard let allocations = maps["allocs"], let stacks = maps["stack_traces"] else { return }
+        let selection = LeakSelection(top: options.top ?? 10, olderMilliseconds: options.olderMilliseconds ?? 0)
+        let report: LeakReport
+        if options.combinedOnly, let combined = maps["combined_allocs"] {
+            report = LeakReport(combined: MapView(view, combined).entries())
+        } else {
+            let entries = MapView(view, allocations).entries().compactMap { Allocation(key: $0.key, value: $0.value) }
+            report = LeakReport(entries, now: monotonicNanoseconds(), selection: selection)
+        }
+        let stackMap = MapView(view, stacks)
+        let names = symbolizer(view)
+        let lines = { (id: Int32) -> [StackLine] in
+            guard id >= 0 else { return StackLine.missing(id) }
+            guard let addresses = stackMap.stack(UInt32(id)) else {
+                return [.note("(no stack: it is not in the stack map)")]
+            }
+            return StackLine.lines(addresses, names)
+        }
+        switch sink.format {
+        case .text:
+            if !isFinal { try sink.line("[\(clockText())]") }
+            try sink.line(report.text(top: selection.top, calls: calls(view), isFinal: isFinal, stack: lines))
+        case .json:
+            for record in report.records(top: selection.top, stack: lines) { try sink.line(record) }
+            try emit("total") { data in
+                data.member("bytes", report.bytes)
+                data.member("count", report.count)
+                data.member("places", report.places.count)
+                data.member("final", isFinal)
+            }
+        }
+        if report.missedStacks > 0 { try warn(Failure.stacksMissed(report.missedStacks, bytes: report.missedBytes)) }
+    }
+
+    /// How often the allocating and the freeing functions were entered.
+    private func calls(_ view: SessionView) -> LeakReport.Calls? {
+        var calls = LeakReport.Calls(allocations: 0, frees: 0)
+        for (index, probe) in probes.enumerated() where !probe.isReturn {
+            let hits = unsafe view.statistics(index).pointee.hits
+            if probe.symbol == "free" || probe.symbol == "munmap" {
+                calls.frees += hits
+            } else {
+                calls.allocations += hits
+            }
+        }
+        return calls
+    }
+
+    private func symbolizer(_ view: SessionView) -> Symbolizer {
+        let noted = view.notedModules()
+        if let symbolizer, symbolizer.count == noted.count { return symbolizer.1 }
+        var modules = startModules.modules.map {
+            SymbolizerModule(path: $0.isVDSO ? $0.path : $0.openPath, start: $0.start, end: $0.end, bias: $0.bias)
+        }
+        for module in noted where !module.path.isEmpty && module.path.hasPrefix("/") {
+            if modules.contains(where: { $0.start < module.end && module.start < $0.end }) { continue }
+            modules.append(
+                SymbolizerModule(path: module.path, start: module.start, end: module.end, bias: module.bias)
+            )
+        }
+        let made = Symbolizer(modules: modules)
+        symbolizer = (noted.count, made)
+        return made
+    }
+
+    // MARK: Other maps
+
+    private func reportMaps(_ view: SessionView) throws(Failure) {
+        for map in object.maps where map.contents == nil {
+            guard let index = maps[map.name] else { continue }
+            let entries = MapView(view, index).entries().filter { $0.value.contains { $0 != 0 } }
+            guard !entries.isEmpty else { continue }
+            switch sink.format {
+            case .text:
+                try sink.line("\(map.name):")
+                for (key, value) in entries {
+                    try sink.line("  \(shown(key, map.keySize)): \(shown(value, map.valueSize))")
+                }
+            case .json:
+                try emit("map") { data in
+                    data.member("name", map.name)
+                    data.key("entries")
+                    data.array { list in
+                        for (key, value) in entries {
+                            list.object { entry in
+                                entry.member("key", shown(key, map.keySize))
+                                entry.member("value", shown(value, map.valueSize))
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Numbers of up to 8 bytes in decimal, one for each CPU; anything longer in hexadecimal.
+    private func shown(_ bytes: [UInt8], _ size: Int) -> String {
+        guard size > 0, size <= 8 else { return hexadecimal(bytes: bytes) }
+        return stride(from: 0, to: bytes.count, by: size)
+            .map { String(littleEndian(bytes, at: $0, size: size)) }
+            .joined(separator: " ")
+    }
+
+    // MARK: Statistics
+
+    private func reportStatistics(_ view: SessionView) throws(Failure) {
+        var hits: UInt64 = 0
+        var missed: UInt64 = 0
+        for (index, probe) in probes.enumerated() {
+            let counters = unsafe view.statistics(index).pointee
+            hits += counters.hits
+            missed += counters.missed
+            messages.detail(
+                "\(probe.program) on \(probe.module):\(probe.symbol): \(counters.hits) hits, \(counters.missed) missed"
+            )
+            if counters.traps > 0 {
+                let kind = Int(counters.last_trap >> 32)
+                try warn(
+                    Failure.programTrapped(
+                        probe.program,
+                        count: counters.traps,
+                        kind: TrapKind.allCases.first { Int($0.code) == kind }.map { "\($0)" } ?? "trap \(kind)",
+                        instruction: Int(counters.last_trap & 0xffff_ffff)
+                    )
+                )
+            }
+        }
+        if missed > 0 { try warn(Failure.hitsMissed(missed)) }
+        for map in object.maps where map.contents == nil {
+            guard let index = maps[map.name] else { continue }
+            let found = MapView(view, index)
+            let dropped = found.droppedRecords
+            if dropped > 0 {
+                switch found.family {
+                case .ringBuffer, .perfEventArray: try warn(Failure.recordsLost(map.name, dropped))
+                default: try warn(Failure.mapFull(map.name, maxEntries: map.maxEntries))
+                }
+            }
+        }
+        if sink.format == .json {
+            try emit("stats") { data in
+                data.member("calls", hits)
+                data.member("missed", missed)
+                data.key("probes")
+                data.array { list in
+                    for (index, probe) in probes.enumerated() {
+                        let counters = unsafe view.statistics(index).pointee
+                        list.object { entry in
+                            entry.member("program", probe.program)
+                            entry.member("symbol", probe.symbol)
+                            entry.member("module", probe.module)
+                            entry.member("return", probe.isReturn)
+                            entry.member("hits", counters.hits)
+                            entry.member("missed", counters.missed)
+                            entry.member("traps", counters.traps)
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    // MARK: Records
+
+    private func warn(_ warning: Failure) throws(Failure) {
+        messages.warning(warning)
+        if sink.format == .json { try sink.line(warning.json(as: "warning")) }
+    }
+
+    private func emit(_ type: String, _ body: (inout JSONWriter) -> Void) throws(Failure) {
+        try sink.line(jsonRecord(type, body))
+    }
+}
+
+/// One NDJSON record: `{"type":…,"data":{…}}`.
+func jsonRecord(_ type: String, _ body: (inout JSONWriter) -> Void) -> String {
+    var writer = JSONWriter()
+    writer.object { record in
+        record.member("type", type)
+        record.key("data")
+        record.object(body)
+    }
+    return writer.text
+}
+
+/// CLOCK_MONOTONIC, as `bpf_ktime_get_ns` gives it.
+func monotonicNanoseconds() -> UInt64 {
+    var now = timespec()
+    _ = unsafe clock_gettime(CLOCK_MONOTONIC, &now)
+    return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+}

@@ -1,0 +1,109 @@
+import CLinux
+import CSession
+import Glibc
+package import Loader
+import Planner
+import Symbols
+
+/// One run of `ubpfrun`: an object on a command, or on the process that started us as its helper.
+package struct Run {
+    private let options: RunOptions
+    private let messages: Messages
+
+    package init(_ options: RunOptions) {
+        self.options = options
+        messages = Messages(isQuiet: options.isQuiet, isVerbose: options.isVerbose)
+    }
+
+    /// Runs to the end; the process's exit code.
+    package func execute() -> Int32 {
+        do throws(Failure) {
+            var options = options
+            try options.fillFromEnvironment(environmentValue)
+            return try run(options)
+        } catch {
+            if options.format == .json { _ = writeAll(1, error.json() + "\n") }
+            Messages.error(error)
+            return error.code.exitCode
+        }
+    }
+
+    private func run(_ given: RunOptions) throws(Failure) -> Int32 {
+        var options = given
+        let installation = Installation.current
+        var object = try LoadedProgram.load(options.program, installation)
+        let recipe = Recipe.matching(object)
+        let own = try ProgramArguments(
+            options.rest,
+            variables: ObjectVariables(object),
+            ownOptions: RunOptions.longOptions
+        )
+        options.interval = options.interval ?? own.interval
+        options.count = options.count ?? own.count
+        try configure(&object, recipe, own, options)
+        let plan = try AttachPlan(object, attach: options.attach, recipe: recipe)
+        if !plan.kernelPrograms.isEmpty {
+            let warning = Failure.kernelPrograms(plan.kernelPrograms)
+            if options.isStrict || plan.requests.isEmpty { throw warning }
+            messages.warning(warning)
+        }
+        for note in object.notes { messages.detail(note) }
+        let assembly = try SessionAssembly(object, programs: plan.requests.map(\.program))
+        let loop = try EventLoop.make(interval: options.interval, duration: options.duration, hasRings: true)
+        if let socket = options.helperSocket {
+            let channel = Channel(Descriptor(adopting: socket))
+            var conversation = Conversation(options, messages, plan, assembly, recipe)
+            return try conversation.follow(channel, child: nil, loop)
+        }
+        guard !options.command.isEmpty else {
+            throw Failure.usage("nothing to run \(options.program) on", help: "ubpfrun \(options.program) -- COMMAND")
+        }
+        let child = try Child(try Preflight(options.command), library: try installation.library())
+        var conversation = Conversation(options, messages, plan, assembly, recipe)
+        return try conversation.supervise(child, loop)
+    }
+
+    /// Sets variables and map sizes: the recipe's, then the object's own options, then `--set`.
+    private func configure(
+        _ object: inout ObjectSpec,
+        _ recipe: Recipe?,
+        _ own: ProgramArguments,
+        _ options: RunOptions
+    ) throws(Failure) {
+        var chosen = Set(own.assignments.map(\.name))
+        for assignment in options.assignments {
+            if let equals = assignment.firstIndex(of: "=") { chosen.insert(String(assignment[..<equals])) }
+        }
+        try recipe?.apply(to: &object, chosen: chosen)
+        for assignment in own.assignments {
+            try ObjectVariables.set(assignment.name, to: assignment.value, in: &object)
+        }
+        for assignment in options.assignments { try ObjectVariables.set(assignment: assignment, in: &object) }
+    }
+}
+
+extension RunOptions {
+    /// The long options of `ubpfrun` itself, for suggestions.
+    package static let longOptions = [
+        "--attach", "--set", "--interval", "--count", "--duration", "--format", "--json", "--output", "--quiet",
+        "--verbose", "--strict", "--ready-fd", "--top", "--older", "--combined-only", "--pid", "--help", "--version",
+    ]
+}
+
+/// An object by any of its names: file, source or tool.
+package enum LoadedProgram {
+    package static func load(_ word: String, _ installation: Installation) throws(Failure) -> ObjectSpec {
+        switch try installation.find(word) {
+        case .object(let path): return try load(path)
+        case .source(let path):
+            let compiled = try CompiledObject.compile(path, installation: installation)
+            var object = try load(compiled.path)
+            object.name = fileName(of: path)
+            return object
+        }
+    }
+
+    private static func load(_ path: String) throws(Failure) -> ObjectSpec {
+        do { return try loadObject(path: path) } catch { throw Failure(error) }
+    }
+}
