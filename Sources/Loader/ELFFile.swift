@@ -1,4 +1,5 @@
 internal import CELF
+internal import Glibc
 
 /// A section of an object, with its bytes; `.bss` has none.
 struct ELFSection: Sendable {

@@ -1,4 +1,5 @@
 internal import CELF
+internal import Glibc
 
 /// Headers of an x86-64 ELF file, read straight from its mapped bytes.
 final class ELFFile {

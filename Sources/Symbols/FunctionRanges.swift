@@ -1,4 +1,5 @@
 internal import CELF
+internal import Glibc
 
 /// Address ranges that a module's unwind tables describe: every piece of code a compiler made.
 ///

@@ -1,4 +1,5 @@
 internal import CELF
+internal import Glibc
 
 /// The functions of one ELF file: `.symtab`, `.dynsym` and a separate debug file.
 ///

@@ -1,4 +1,5 @@
 internal import CELF
+internal import Glibc
 
 /// One function symbol of a module.
 package struct FunctionSymbol: Equatable, Hashable, Sendable {
