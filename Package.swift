@@ -76,7 +76,8 @@ let controllerTargets: [Target] = [
     .target(
         name: "Controller",
         dependencies: [
-            "ISA", "Loader", "Verifier", "Runtime", "UBPFVM", "Kernel", "Symbols", "Planner", "Inject", "CSession", "CLinux",
+            "ISA", "Loader", "Verifier", "Runtime", "UBPFVM", "Kernel", "Symbols", "Planner", "Inject", "CSession",
+            "CLinux",
         ],
         swiftSettings: common
     ),

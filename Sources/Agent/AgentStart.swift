@@ -3,7 +3,9 @@ import CRuntime
 import CSession
 import Runtime
 
-/// Opens the session that the environment names. Called by the library's constructor, before the program's own code.
+/// Opens the session that the environment names.
+///
+/// Called by the library's constructor, before the program's own code.
 ///
 /// Whatever fails here leaves the program as it would be without this library.
 @c(ubpf_agent_start)

@@ -39,7 +39,9 @@ public func enter(_ regs: UnsafeMutablePointer<cruntime_regs>, _ index: UInt32) 
     return target
 }
 
-/// A probed function returned: runs the return programs of its site and gives the slot back. Called by trampoline.S.
+/// A probed function returned: runs the return programs of its site and gives the slot back.
+///
+/// Called by trampoline.S.
 ///
 /// `regs.rip` is already the real return address; in a forked child or after the session nothing runs.
 @c(ubpf_agent_leave) @_noLocks

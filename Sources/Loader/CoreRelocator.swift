@@ -72,7 +72,7 @@ private struct CoreRelocator {
 
     init(types: CoreTypes) { self.types = types }
 
-    /// libbpf `bpf_core_calc_relo_insn`
+    /// libbpf `bpf_core_calc_relo_insn`.
     mutating func answer(_ relocation: CoreRelocation) throws(CoreProblem) -> CoreAnswer {
         guard let kind = CoreRelocation.Kind(rawValue: relocation.kind) else {
             throw .malformed("kind \(relocation.kind) is not known")

@@ -13,7 +13,7 @@ struct CoreSpec {
     var accessors: [Accessor] = []
     var bitOffset = 0
 
-    /// libbpf `BPF_CORE_SPEC_MAX_LEN`
+    /// libbpf `BPF_CORE_SPEC_MAX_LEN`.
     static let lengthLimit = 64
 
     init(root: UInt32) { self.root = root }

@@ -75,7 +75,7 @@ struct CoreTypes {
         return nil
     }
 
-    /// libbpf `bpf_core_fields_are_compat`
+    /// libbpf `bpf_core_fields_are_compat`.
     private func areFieldsCompatible(_ local: UInt32, _ target: UInt32) -> Bool {
         var local = local
         var target = target

@@ -165,6 +165,6 @@ struct DataSections {
 
 /// Flags of `BPF_MAP_CREATE` that the loader itself sets.
 enum MapFlags {
-    /// `BPF_F_RDONLY_PROG`
+    /// `BPF_F_RDONLY_PROG`.
     static let readOnlyForPrograms: UInt32 = 0x80
 }

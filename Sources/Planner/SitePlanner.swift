@@ -279,7 +279,9 @@ private struct FunctionBody {
     let instructions: [DecodedInstruction]
     let range: Range<UInt64>
     let text: ModuleText
-    /// Every byte was decoded. Otherwise branches are looked for at every byte position.
+    /// Every byte was decoded.
+    ///
+    /// Otherwise branches are looked for at every byte position.
     let isComplete: Bool
 
     init(_ instructions: [DecodedInstruction], _ function: FunctionCode) {

@@ -64,7 +64,7 @@ func withTemporaryDirectory<T>(_ body: (String) throws -> T) throws -> T {
     let root = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
     var template = Array((root + "/loader-tests.XXXXXX").utf8CString)
     guard mkdtemp(&template) != nil else { throw FixtureError(description: "mkdtemp failed") }
-    let path = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }  // swift-format-ignore
+    let path = template.withUnsafeBufferPointer { String(cString: $0.baseAddress.unsafelyUnwrapped) }
     defer {
         for name in ["x.o", "x.bpf.c", "out"] { unlink(path + "/" + name) }
         rmdir(path)

@@ -12,7 +12,7 @@ private func elementMap(_ context: UnsafeMutablePointer<cruntime_context>, _ han
     return map
 }
 
-/// `void *bpf_map_lookup_elem(map, key)`
+/// `void *bpf_map_lookup_elem(map, key)`.
 @_noLocks
 func mapLookup(_ context: UnsafeMutablePointer<cruntime_context>, _ handle: UInt64, _ key: UInt64) -> Int64 {
     guard let map = unsafe elementMap(context, handle),
@@ -22,7 +22,7 @@ func mapLookup(_ context: UnsafeMutablePointer<cruntime_context>, _ handle: UInt
     return Int64(Int(bitPattern: value))
 }
 
-/// `long bpf_map_update_elem(map, key, value, flags)`
+/// `long bpf_map_update_elem(map, key, value, flags)`.
 @_noLocks
 func mapUpdate(
     _ context: UnsafeMutablePointer<cruntime_context>,
@@ -40,7 +40,7 @@ func mapUpdate(
     return unsafe map.update(key, value, flags: flags, tid: ownTid(context), slot: slot(context, for: map))
 }
 
-/// `long bpf_map_delete_elem(map, key)`
+/// `long bpf_map_delete_elem(map, key)`.
 @_noLocks
 func mapDelete(_ context: UnsafeMutablePointer<cruntime_context>, _ handle: UInt64, _ key: UInt64) -> Int64 {
     guard let map = unsafe elementMap(context, handle),

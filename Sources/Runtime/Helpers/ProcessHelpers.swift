@@ -1,7 +1,7 @@
 import CRuntime
 import CSession
 
-/// `long bpf_probe_read*(dst, size, unsafe_ptr)`
+/// `long bpf_probe_read*(dst, size, unsafe_ptr)`.
 @_noLocks
 func probeRead(
     _ context: UnsafeMutablePointer<cruntime_context>,
@@ -70,7 +70,7 @@ func currentComm(_ context: UnsafeMutablePointer<cruntime_context>, _ buffer: UI
     return 0
 }
 
-/// `long bpf_strncmp(s1, s1_sz, s2)`
+/// `long bpf_strncmp(s1, s1_sz, s2)`.
 @_noLocks
 func compareStrings(
     _ context: UnsafeMutablePointer<cruntime_context>,

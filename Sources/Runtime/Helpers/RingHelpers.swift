@@ -1,7 +1,7 @@
 import CRuntime
 import CSession
 
-/// `long bpf_ringbuf_output(ringbuf, data, size, flags)`
+/// `long bpf_ringbuf_output(ringbuf, data, size, flags)`.
 @_noLocks
 func ringBufferOutput(
     _ context: UnsafeMutablePointer<cruntime_context>,
@@ -20,7 +20,7 @@ func ringBufferOutput(
     return unsafe map.ringOutput(bytes, size, tid: ownTid(context)) ? 0 : -11
 }
 
-/// `void *bpf_ringbuf_reserve(ringbuf, size, flags)`
+/// `void *bpf_ringbuf_reserve(ringbuf, size, flags)`.
 @_noLocks
 func ringBufferReserve(
     _ context: UnsafeMutablePointer<cruntime_context>,
@@ -43,7 +43,7 @@ func ringBufferReserve(
     return Int64(Int(bitPattern: data))
 }
 
-/// `void bpf_ringbuf_submit(data, flags)` and `void bpf_ringbuf_discard(data, flags)`
+/// `void bpf_ringbuf_submit(data, flags)` and `void bpf_ringbuf_discard(data, flags)`.
 ///
 /// Only what this run has reserved is taken back, with the size it was reserved with.
 @_noLocks
@@ -65,7 +65,7 @@ func ringBufferFinish(
     return unsafe trap(context, .badArgument, data)
 }
 
-/// `u64 bpf_ringbuf_query(ringbuf, flags)`
+/// `u64 bpf_ringbuf_query(ringbuf, flags)`.
 @_noLocks
 func ringBufferQuery(_ context: UnsafeMutablePointer<cruntime_context>, _ handle: UInt64, _ what: UInt64) -> Int64 {
     guard let map = unsafe guestMap(context, handle, .ringBuffer) else { return 0 }

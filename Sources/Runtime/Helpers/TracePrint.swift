@@ -3,7 +3,7 @@ import CSession
 
 /// A `bpf_trace_printk` line in the session's log ring: time, thread, its name, then the text without a NUL.
 package enum LogRecord {
-    /// `u64 ns; u32 tid; char comm[16]; u32 zero`
+    /// `u64 ns; u32 tid; char comm[16]; u32 zero`.
     package static var headerSize: Int { 32 }
     static var commOffset: Int { @_noLocks get { 12 } }
 }
