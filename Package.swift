@@ -121,7 +121,7 @@ let testTargets: [Target] = [
     // Every engine against every case, the kernel included where the tests run as root.
     .testTarget(
         name: "ConformanceTests",
-        dependencies: ["ISA", "UBPFVM", "Runtime", "Kernel", "CSession"],
+        dependencies: ["ISA", "UBPFVM", "Runtime", "Kernel", "CSession", "CLinux"],
         swiftSettings: [.treatAllWarnings(as: .error)]
     ),
     // Real processes under dist/lib/libubpf.so and dist/bin/ubpfrun; nothing of the agent is linked.

@@ -1,0 +1,44 @@
+import Glibc
+import ISA
+import Testing
+
+/// Random programs on two engines each; the seed of a failing one is in its message.
+@Suite struct RandomProgramTests {
+    private static let perBatch: UInt64 = 250
+    /// Batches of seeds, so that a failure names a small range and tests run side by side.
+    static let batches = (0..<10).map { UInt64($0) * perBatch + 1..<UInt64($0 + 1) * perBatch + 1 }
+
+    @Test(arguments: batches)
+    func vmFollowsTheReference(_ seeds: Range<UInt64>) throws {
+        for seed in seeds {
+            let difference = try compare(ReferenceEngine.self, VMEngine.self, seed)
+            #expect(difference == nil, "seed \(seed)")
+        }
+    }
+
+    @Test(.enabled(if: geteuid() == 0, "the kernel runs programs for root only"), arguments: batches)
+    func vmFollowsTheKernel(_ seeds: Range<UInt64>) throws {
+        var accepted = 0
+        for seed in seeds {
+            do {
+                let difference = try compare(KernelEngine.self, VMEngine.self, seed)
+                #expect(difference == nil, "seed \(seed)")
+                accepted += 1
+            } catch let rejection as KernelEngine.Rejected {
+                // E2BIG: too many paths for the verifier. A wrong encoding is EINVAL.
+                #expect(rejection.errno == 7, "seed \(seed): errno \(rejection.errno) \(rejection.log)")
+            }
+        }
+        #expect(accepted >= Int(Self.perBatch) * 9 / 10)
+    }
+
+    /// The comparison finds a planted mistake within the first programs.
+    @Test func aPlantedMistakeIsFound() throws {
+        let found = try (1...100).filter { try compare(ReferenceEngine.self, BrokenEngine.self, $0) != nil }
+        #expect(found.count >= 10)
+    }
+
+    private func compare<A: Engine, B: Engine>(_ a: A.Type, _ b: B.Type, _ seed: UInt64) throws -> String? {
+        try firstDifference(a, b, RandomProgram.make(seed: seed), RandomProgram.contexts(seed: seed, count: 4))
+    }
+}
