@@ -125,7 +125,12 @@ let testTargets: [Target] = [
         swiftSettings: [.treatAllWarnings(as: .error)]
     ),
     // Real processes under dist/lib/libubpf.so and dist/bin/ubpfrun; nothing of the agent is linked.
-    .testTarget(name: "PreloadTests", swiftSettings: [.treatAllWarnings(as: .error)]),
+    .testTarget(
+        name: "PreloadTests",
+        dependencies: ["ISA", "Runtime", "UBPFVM", "Planner", "Symbols", "CSession", "CLinux"],
+        exclude: ["Fixtures"],
+        swiftSettings: [.treatAllWarnings(as: .error)]
+    ),
 ]
 
 let package = Package(

@@ -24,12 +24,13 @@ cpatch_stub_pool:
     // libgcc's phase 2 compares them to find the handler's frame, so CFA = rsp + 8 and rsp = CFA - 8.
     .cfi_def_cfa rsp, 8
     .cfi_escape 0x14, 0x07, 0x01                    // DW_CFA_val_offset r7, 1 * data_align(-8)
-    // Where the return address is saved. One rule must serve all of a stub's three instructions, whichever a signal
-    // interrupts, and must read only memory that exists:
-    //   before the call, [rsp-8] is the real return address, still there; its page does not start with MAGIC;
+    // The return address. One rule must serve all of a stub's three instructions, whichever a signal interrupts, and
+    // must read only memory that exists; libgcc even reads the code at a return address that has no unwind information:
+    //   before the call, [rsp-8] is the stub's address already (cpatch_slot_take), or a real return address, whose page
+    //   does not start with MAGIC;
     //   after it, [rsp-8] is the stub's address: the page header leads to the slot;
-    //   after the push, [rsp] is TAG | number: nobody's code, so an unwinder ends there.
-    .cfi_escape 0x10, 16, 62                        // DW_CFA_expression rip, 62 bytes
+    //   after the push, [rsp] is TAG | number: 0, which ends the walk.
+    .cfi_escape 0x16, 16, 62                        // DW_CFA_val_expression rip, 62 bytes
     .cfi_escape 0x77, 0x00, 0x06                    //  0 breg7 0; deref
     .cfi_escape 0x08, 16, 0x25                      //  3 const1u 16; shr
     .cfi_escape 0x0a, 0x5c, 0x5b, 0x29              //  6 const2u TAG >> 16; eq
@@ -39,13 +40,14 @@ cpatch_stub_pool:
     .cfi_escape 0x12, 0x23, 0x08, 0x06              // 22 dup; plus_uconst 8; deref
     .cfi_escape 0x0e, 0x7d, 0x90, 0xe5, 0xa3, 0xc1, 0xb8, 0xd2, 0x8f, 0x29  // 26 const8u MAGIC; eq
     .cfi_escape 0x28, 0x07, 0x00                    // 36 bra +7 -> 46
-    .cfi_escape 0x13, 0x13, 0x77, 0x78              // 39 drop; drop; breg7 -8
+    .cfi_escape 0x13, 0x96, 0x96, 0x96              // 39 drop; nop; nop; nop             A
     .cfi_escape 0x2f, 0x10, 0x00                    // 43 skip +16 -> 62
     .cfi_escape 0x12, 0x06, 0x22, 0x14              // 46 dup; deref; plus; over
     .cfi_escape 0x0a, 0xf0, 0x0f, 0x1a, 0x22        // 50 const2u 0xff0; and; plus
-    .cfi_escape 0x2f, 0x04, 0x00                    // 55 skip +4 -> 62
-    .cfi_escape 0x96, 0x96                          // 58 nop; nop
-    .cfi_escape 0x77, 0x00                          // 60 breg7 0
+    .cfi_escape 0x06                                // 55 deref
+    .cfi_escape 0x2f, 0x03, 0x00                    // 56 skip +3 -> 62
+    .cfi_escape 0x96                                // 59 nop
+    .cfi_escape 0x30, 0x96                          // 60 lit0; nop
     .set number, 0
     .rept PAGES
     .quad cpatch_slots + number * 16 - .

@@ -176,6 +176,7 @@ cpatch_enter_instruction:
     mov %rax, RSP(%rsp)
     mov BODY(%rsp), %rax
     mov %rax, EFLAGS(%rsp)
+    movq $0, RIP(%rsp)            // ends a walk until ubpf_agent_enter fills it in
     mov BODY + 16(%rsp), %esi
     lea REGS(%rsp), %rdi
     mov %rsp, %rbp
@@ -205,6 +206,7 @@ cpatch_enter_instruction:
 cpatch_leave_function:
     .cfi_startproc
     .cfi_def_cfa rsp, 8
+    .cfi_undefined rip            // the slot's number is there for now: nothing that an unwinder may follow
     lea -BODY(%rsp), %rsp
     .cfi_adjust_cfa_offset BODY
     save_registers
@@ -215,6 +217,7 @@ cpatch_leave_function:
     lea cpatch_slots(%rip), %rax
     mov (%rax, %rcx), %rax        // the real return address, where `ret` and unwinders want it
     mov %rax, SITE(%rsp)
+    .cfi_offset rip, -8
     mov %rax, RIP(%rsp)
     lea BODY + 8(%rsp), %rax
     mov %rax, RSP(%rsp)

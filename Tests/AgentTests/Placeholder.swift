@@ -1,1 +1,1 @@
-import Testing
+// Tests of this module run in real processes: see PreloadTests.
