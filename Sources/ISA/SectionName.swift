@@ -100,9 +100,10 @@ private func attachSpec(_ rule: SectionRule, _ rest: Substring) throws(SectionNa
         if rest.isEmpty {
             return .uprobe(path: nil, symbol: nil, offset: 0, isReturn: isReturn, isSleepable: isSleepable)
         }
-        guard let colon = rest.utf8.firstIndex(of: 0x3a) else { throw .malformed(form: .uprobe) }
-        let path = rest[..<colon]
-        var symbol = rest[rest.utf8.index(after: colon)...]
+        // Without a colon it is a symbol alone, as in bcc's `uretprobe/readline`; libbpf leaves those to the loader.
+        let colon = rest.utf8.firstIndex(of: 0x3a)
+        let path = colon.map { rest[..<$0] }
+        var symbol = colon.map { rest[rest.utf8.index(after: $0)...] } ?? rest
         var offset: UInt64 = 0
         if let plus = symbol.utf8.lastIndex(of: 0x2b) {
             guard let number = number(symbol[symbol.utf8.index(after: plus)...]) else {
@@ -111,9 +112,9 @@ private func attachSpec(_ rule: SectionRule, _ rest: Substring) throws(SectionNa
             offset = number
             symbol = symbol[..<plus]
         }
-        if path.isEmpty || symbol.isEmpty { throw .malformed(form: .uprobe) }
+        if path?.isEmpty == true || symbol.isEmpty { throw .malformed(form: .uprobe) }
         return .uprobe(
-            path: String(path),
+            path: path.map(String.init),
             symbol: String(symbol),
             offset: offset,
             isReturn: isReturn,

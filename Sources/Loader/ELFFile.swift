@@ -119,6 +119,12 @@ extension ELFFile {
         guard bytes[4] == 2 else { throw .notELF64(name) }
         guard bytes[5] == 1 else { throw .malformed(name, "the ELF header names no byte order") }
         guard bytes[16] == 1, bytes[17] == 0 else { throw .notRelocatable(name) }
+        // The table lies at the end of what compilers write: a file that was cut off has lost it, and libelf shows no section.
+        let table = (0..<8).reduce(UInt64(0)) { $0 | UInt64(bytes[0x28 + $1]) << UInt64(8 * $1) }
+        let count = UInt64(bytes[0x3c]) | UInt64(bytes[0x3d]) << 8
+        guard table <= UInt64(bytes.count), UInt64(bytes.count) - table >= max(1, count) * 64 else {
+            throw .truncated(name, "the section header table")
+        }
     }
 
     private static func symbols(_ sections: [ELFSection], _ name: String) throws(LoaderError) -> [ELFSymbol] {

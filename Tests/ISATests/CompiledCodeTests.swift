@@ -4,7 +4,10 @@ import Testing
 @testable import ISA
 
 /// A clang that can compile for BPF; nil where there is none.
-private let clang: String? = ["/opt/swift/usr/bin/clang", "/usr/bin/clang", "/usr/bin/clang-14"].first {
+private let clang: String? = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":").flatMap {
+    directory in
+    ["clang", "clang-16", "clang-14"].map { "\(directory)/\($0)" }
+}.first {
     FileManager.default.isExecutableFile(atPath: $0) && run($0, ["--print-targets"])?.contains("bpfel") == true
 }
 

@@ -61,7 +61,7 @@ import Testing
         arguments: [
             ("", .unknown), ("?", .unknown), (".text", .unknown), ("uprobes", .unknown), ("xdp_prog", .unknown),
             ("xdp/eth0", .unknown), ("socket1", .unknown), ("maps", .unknown),
-            ("uprobe/bash", .malformed(form: .uprobe)), ("uprobe//bin/bash:", .malformed(form: .uprobe)),
+            ("uprobe//bin/bash:", .malformed(form: .uprobe)),
             ("uprobe/:readline", .malformed(form: .uprobe)), ("uprobe/a:b+", .malformed(form: .uprobe)),
             ("uprobe/a:b+x", .malformed(form: .uprobe)), ("usdt/a:b", .malformed(form: .usdt)),
             ("usdt/a::c", .malformed(form: .usdt)),

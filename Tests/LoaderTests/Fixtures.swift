@@ -4,10 +4,16 @@ import Glibc
 
 /// A compiler of fixtures; the oldest and the newest clang make different relocations.
 enum Compiler: String, CaseIterable, Sendable {
-    case current = "/opt/swift/usr/bin/clang"
-    case clang14 = "/usr/bin/clang-14"
+    case current = "clang"
+    case clang14 = "clang-14"
 
-    static var installed: [Compiler] { allCases.filter { access($0.rawValue, X_OK) == 0 } }
+    static var installed: [Compiler] { allCases.filter { $0.path != nil } }
+
+    /// Where PATH has it.
+    var path: String? {
+        let directories = getenv("PATH").map { String(cString: $0) } ?? ""
+        return directories.split(separator: ":").map { "\($0)/\(rawValue)" }.first { access($0, X_OK) == 0 }
+    }
 }
 
 struct FixtureError: Error, CustomStringConvertible {
@@ -37,7 +43,7 @@ enum Fixture {
             let arguments =
                 ["-O2", "-w", "-D__TARGET_ARCH_x86", "-I/usr/include/x86_64-linux-gnu"] + flags
                 + ["-c", source, "-o", output]
-            let result = try run(compiler.rawValue, arguments)
+            let result = try run(compiler.path ?? compiler.rawValue, arguments)
             guard result.status == 0 else { throw FixtureError(description: result.output) }
             return try readFile(output)
         }
