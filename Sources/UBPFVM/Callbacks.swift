@@ -126,25 +126,26 @@ func callForEach(_ activation: Activation, frame: UInt64, _ r: Registers) -> UIn
         return 0
     }
     if r[4] != 0 { return Failure.invalid }
+    // An array's key lies nowhere in memory: it gets a frame of the stack, between the caller's and the callback's.
+    guard frame + 2 < Interpreter.maximumFrames else {
+        unsafe raiseTrap(context, .callDepth, value: frame + 2)
+        return 0
+    }
+    let arrayKey = unsafe context.pointee.stack_high &- (frame + 2) &* Interpreter.frameSize
     let slot = unsafe slot(context, for: map)
     var cursor = MapCursor()
     var seen: UInt64 = 0
     while cursor.advance(map, slot: slot) {
         let value = unsafe UInt64(UInt(bitPattern: cursor.value))
-        let key = unsafe cursor.key.map { UInt64(UInt(bitPattern: $0)) } ?? arrayKey(context, frame, cursor.index)
-        let stop = callFunction(activation, frame: frame, entry: entry, r[1], key, value, r[3], 0)
+        var key = unsafe UInt64(UInt(bitPattern: cursor.key))
+        if key == 0 {
+            unsafe GuestWindow(context).store(arrayKey, cursor.index)
+            key = arrayKey
+        }
+        let stop = callFunction(activation, frame: frame + 1, entry: entry, r[1], key, value, r[3], 0)
         seen += 1
         if stop != 0 { break }
         if unsafe context.pointee.trap.kind != 0 { return 0 }
     }
     return seen
-}
-
-/// An array's key, which lies nowhere: put at the far end of the callback's stack frame.
-@_noLocks
-private func arrayKey(_ context: UnsafeMutablePointer<cruntime_context>, _ frame: UInt64, _ index: UInt32) -> UInt64 {
-    let address = unsafe context.pointee.stack_high &- (frame &+ 2) &* Interpreter.frameSize
-    guard unsafe address >= context.pointee.stack_low else { return 0 }
-    unsafe GuestWindow(context).store(address, index)
-    return address
 }

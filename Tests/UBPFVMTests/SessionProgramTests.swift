@@ -1,0 +1,163 @@
+import ISA
+import Runtime
+import Testing
+
+@testable import UBPFVM
+
+/// What programs do with a session: maps, callbacks, tail calls.
+@Suite struct SessionProgramTests {
+    private static let programs = MapParameters(
+        name: "programs",
+        type: .programArray,
+        keySize: 4,
+        valueSize: 4,
+        maxEntries: 4
+    )
+    private static let array = MapParameters(name: "array", type: .array, keySize: 4, valueSize: 8, maxEntries: 5)
+    private static let hash = MapParameters(name: "hash", type: .hash, keySize: 8, valueSize: 8, maxEntries: 64)
+    private static let frozen = MapParameters(
+        name: ".rodata",
+        type: .array,
+        keySize: 4,
+        valueSize: 8,
+        maxEntries: 1,
+        contents: [1, 2, 3, 4, 5, 6, 7, 8],
+        isFrozen: true
+    )
+
+    private func entry(_ session: SessionView, _ slot: UInt32, _ program: UInt32) {
+        let status = MapView(session, 0).update([slot], [program], flags: 0, tid: 1, slot: -1)
+        #expect(status == 0)
+    }
+
+    @Test func tailCallsGoToAnotherProgramAndStay() throws {
+        let fixture = try SessionFixture(maps: [Self.programs])
+        try fixture.add([.loadMap(.r2, 0), .mov64(.r3, 2), .call(.tailCall), .mov64(.r0, 1), .exit])
+        try fixture.add([.mov64(.r0, .r1), .add64(.r0, 40), .exit])
+        entry(fixture.open(), 2, 1)
+        #expect(try fixture.run(r1: 2) == 42)
+        #expect(fixture.lastContext.program == 1)
+    }
+
+    @Test(arguments: [0, 3, 4, 1 << 20])
+    func tailCallsToNothingGoOn(_ slot: Int64) throws {
+        let fixture = try SessionFixture(maps: [Self.programs])
+        try fixture.add([.loadMap(.r2, 0), .mov64(.r3, slot), .call(.tailCall), .mov64(.r0, 7), .exit])
+        #expect(try fixture.run() == 7)
+    }
+
+    @Test func tailCallsEndAfterThirtyThree() throws {
+        let fixture = try SessionFixture(maps: [Self.programs, Self.array])
+        try fixture.add([
+            .loadMapValue(.r6, 1, 0), .mov64(.r7, 1), .atomic(.atomicAdd64, .r6, 0, .r7),
+            .loadMap(.r2, 0), .mov64(.r3, 0), .call(.tailCall), .load64(.r0, .r6, 0), .exit,
+        ])
+        entry(fixture.open(), 0, 0)
+        #expect(try fixture.run() == 34)
+        // The count starts anew with the next run.
+        #expect(try fixture.run() == 68)
+    }
+
+    @Test func tailCallInAFunctionReturnsToItsCaller() throws {
+        let fixture = try SessionFixture(maps: [Self.programs])
+        try fixture.add([
+            .call("f"), .add64(.r0, 1), .exit,
+            .function("f"), .loadMap(.r2, 0), .mov64(.r3, 0), .call(.tailCall), .mov64(.r0, 0), .exit,
+        ])
+        try fixture.add([.mov64(.r0, 10), .exit])
+        entry(fixture.open(), 0, 1)
+        #expect(try fixture.run() == 11)
+    }
+
+    @Test func tailCallThroughAnythingElseIsStopped() throws {
+        let fixture = try SessionFixture(maps: [Self.programs, Self.array])
+        try fixture.add([.loadMap(.r2, 1), .mov64(.r3, 0), .call(.tailCall), .exit])
+        try fixture.add([.mov64(.r2, 1), .mov64(.r3, 0), .call(.tailCall), .exit])
+        #expect(throws: Trap(.wrongMapType, instruction: 2, value: 1)) { try fixture.run(0) }
+        #expect(throws: Trap(.badArgument, instruction: 2, value: 1)) { try fixture.run(1) }
+    }
+
+    /// r0 = bpf_loop(count, f, &sum, flags); sum in the upper half.
+    private func loop(_ count: Int64, flags: Int64 = 0, stopAt: Int64 = -1) throws -> (result: Int64, sum: UInt64) {
+        let fixture = try SessionFixture(maps: [Self.array])
+        try fixture.add([
+            .mov64(.r1, count), .loadFunction(.r2, "f"), .loadMapValue(.r3, 0, 0), .mov64(.r4, flags),
+            .call(.loop), .exit,
+            .function("f"), .load64(.r0, .r2, 0), .add64(.r0, .r1), .store64(.r2, 0, .r0), .mov64(.r0, 0),
+            .jumpNotEqual(.r1, stopAt, to: "go"), .mov64(.r0, 1), .label("go"), .exit,
+        ])
+        let result = try fixture.run()
+        let values = MapView(fixture.open(), 0).lookup([UInt32(0)], slot: 0)
+        return (Int64(bitPattern: result), try #require(values).load(as: UInt64.self))
+    }
+
+    @Test func loopsCallTheirFunction() throws {
+        #expect(try loop(10) == (10, 45))
+        #expect(try loop(0) == (0, 0))
+        #expect(try loop(10, stopAt: 3) == (4, 6))
+        #expect(try loop((8 << 20) + 1) == (-7, 0))
+        #expect(try loop(10, flags: 1) == (-22, 0))
+    }
+
+    @Test func loopsAreBudgeted() throws {
+        #expect(throws: Trap.self) { try loop(1 << 23) }
+    }
+
+    @Test func arraysAreWalkedWithTheirKeys() throws {
+        // The callback uses all 512 bytes of its stack before it reads its key.
+        let fixture = try SessionFixture(maps: [Self.array])
+        let wipe = (1...64).map { Statement.store64(.r10, Int32(-8 * $0), -1) }
+        try fixture.add(
+            [
+                .loadMap(.r1, 0), .loadFunction(.r2, "f"), .loadMapValue(.r3, 0, 32), .mov64(.r4, 0),
+                .call(.forEachMapElem), .mov64(.r6, .r0), .loadMapValue(.r1, 0, 0), .load64(.r0, .r1, 24),
+                .lsh64(.r0, 8), .or64(.r0, .r6), .exit,
+                .function("f"),
+            ] + wipe + [.load32(.r5, .r2, 0), .add64(.r5, 100), .store64(.r3, 0, .r5), .mov64(.r0, 0), .exit]
+        )
+        #expect(try fixture.run() == 103 << 8 | 5)
+    }
+
+    @Test func hashesAreWalkedAndMayBeDeletedFrom() throws {
+        let fixture = try SessionFixture(maps: [Self.hash])
+        var fill: [Statement] = []
+        for key in 1...20 {
+            fill += [
+                .mov64(.r1, Int64(key)), .store64(.r10, -8, .r1), .store64(.r10, -16, .r1), .loadMap(.r1, 0),
+                .mov64(.r2, .r10), .add64(.r2, -8), .mov64(.r3, .r10), .add64(.r3, -16), .mov64(.r4, 0),
+                .call(.mapUpdateElem), .jumpNotEqual(.r0, 0, to: "out"),
+            ]
+        }
+        let walk: [Statement] = [
+            .loadMap(.r1, 0), .loadFunction(.r2, "f"), .mov64(.r3, .r10), .add64(.r3, -24), .mov64(.r4, 0),
+            .store64(.r10, -24, 0), .call(.forEachMapElem), .load64(.r1, .r10, -24), .lsh64(.r1, 8), .or64(.r0, .r1),
+            .label("out"), .exit,
+            .function("f"), .mov64(.r6, .r4), .load64(.r7, .r3, 0), .load64(.r8, .r2, 0), .call(.mapDeleteElem),
+            .load64(.r1, .r6, 0), .add64(.r1, .r7), .sub64(.r1, .r8), .add64(.r1, 1), .store64(.r6, 0, .r1),
+            .mov64(.r0, 0), .exit,
+        ]
+        try fixture.add(fill + walk)
+        #expect(try fixture.run() == 20 << 8 | 20)
+        // All are gone: filling and walking again gives the same.
+        #expect(try fixture.run() == 20 << 8 | 20)
+    }
+
+    @Test func frozenValuesAreReadOnly() throws {
+        let fixture = try SessionFixture(maps: [Self.frozen])
+        try fixture.add([.loadMapValue(.r1, 0, 2), .load16(.r0, .r1, 0), .exit])
+        try fixture.add([.loadMapValue(.r1, 0, 0), .store8(.r1, 0, 1), .mov64(.r0, 0), .exit])
+        #expect(try fixture.run(0) == 0x0403)
+        #expect { try fixture.run(1) } throws: { ($0 as? Trap)?.kind == .badWrite }
+    }
+
+    @Test func mayGotoEndsALoopAndLeavesBudget() throws {
+        let fixture = try SessionFixture()
+        fixture.budget = 10_000
+        try fixture.add([
+            .mov64(.r0, 0), .label("loop"), .mayGoto(to: "end"), .add64(.r0, 1), .jump(to: "loop"), .label("end"),
+            .exit,
+        ])
+        let passes = try fixture.run()
+        #expect(passes > 1000 && passes < 5000)
+    }
+}
