@@ -34,11 +34,12 @@ private func converse(_ socket: Int32) -> Bool {
     message.kind = CSESSION_HELLO.rawValue
     message.site = AgentError.noSite
     message.pid = pid
-    guard unsafe cpatch_send(socket, &message) == 0 else { return false }
+    let sent = unsafe cpatch_send(socket, &message)
     var descriptors: (Int32, Int32) = (-1, -1)
     let failed = unsafe withUnsafeMutableBytes(of: &descriptors) { raw in
         guard let base = raw.baseAddress else { return Int32(-1) }
-        return unsafe cpatch_receive(socket, &message, base.assumingMemoryBound(to: Int32.self))
+        // A helper that could not be started closed its end already.
+        return unsafe sent != 0 ? sent : cpatch_receive(socket, &message, base.assumingMemoryBound(to: Int32.self))
     }
     defer {
         if descriptors.0 >= 0 { cpatch_close(descriptors.0) }
