@@ -4,9 +4,8 @@ import Testing
 @testable import ISA
 
 /// A clang that can compile for BPF; nil where there is none.
-private let clang: String? = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":").flatMap {
-    directory in
-    ["clang", "clang-16", "clang-14"].map { "\(directory)/\($0)" }
+private let clang: String? = ["clang", "clang-21", "clang-19", "clang-16"].flatMap { name in
+    (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":").map { "\($0)/\(name)" }
 }.first {
     FileManager.default.isExecutableFile(atPath: $0) && run($0, ["--print-targets"])?.contains("bpfel") == true
 }
