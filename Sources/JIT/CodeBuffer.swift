@@ -4,6 +4,8 @@ internal import CRuntime
 @safe
 package struct CodeBuffer: ~Copyable {
     private let base: UnsafeMutableRawPointer
+    /// Unmaps the memory at the end; `discard self` would say so, which Embedded Swift does not have here.
+    private var isOwner = true
     package let capacity: Int
     /// Bytes written; may exceed `capacity`, beyond which nothing is stored.
     package private(set) var count = 0
@@ -27,7 +29,11 @@ package struct CodeBuffer: ~Copyable {
         return unsafe CodeBuffer(base: base, capacity: size)
     }
 
-    deinit { _ = unsafe cruntime_syscall(SystemCall.munmap, Int64(Int(bitPattern: base)), Int64(capacity), 0, 0, 0, 0) }
+    deinit {
+        if isOwner {
+            _ = unsafe cruntime_syscall(SystemCall.munmap, Int64(Int(bitPattern: base)), Int64(capacity), 0, 0, 0, 0)
+        }
+    }
 
     /// Address of the first byte, the same after `finalize()`.
     package var address: UInt64 { unsafe UInt64(UInt(bitPattern: base)) }
@@ -64,7 +70,6 @@ package struct CodeBuffer: ~Copyable {
     package consuming func finalize() throws(CodeError) -> ExecutableMemory {
         let (base, capacity, count) = unsafe (self.base, self.capacity, self.count)
         guard count <= capacity else {
-            _ = consume self
             throw .full(capacity: capacity)
         }
         for offset in count..<capacity { unsafe base.storeBytes(of: 0xcc, toByteOffset: offset, as: UInt8.self) }
@@ -79,10 +84,9 @@ package struct CodeBuffer: ~Copyable {
             0
         )
         guard result == 0 else {
-            _ = consume self
             throw .system(call: .mprotect, errno: Int32(truncatingIfNeeded: -result))
         }
-        discard self
+        isOwner = false
         return unsafe ExecutableMemory(base: base, size: capacity, count: count)
     }
 }
@@ -91,6 +95,8 @@ package struct CodeBuffer: ~Copyable {
 @safe
 package struct ExecutableMemory: ~Copyable {
     private let base: UnsafeMutableRawPointer
+    /// Unmaps the memory at the end; `discard self` would say so, which Embedded Swift does not have here.
+    private var isOwner = true
     private let size: Int
     /// Bytes of code.
     package let count: Int
@@ -101,15 +107,18 @@ package struct ExecutableMemory: ~Copyable {
         self.count = count
     }
 
-    deinit { _ = unsafe cruntime_syscall(SystemCall.munmap, Int64(Int(bitPattern: base)), Int64(size), 0, 0, 0, 0) }
+    deinit {
+        if isOwner {
+            _ = unsafe cruntime_syscall(SystemCall.munmap, Int64(Int(bitPattern: base)), Int64(size), 0, 0, 0, 0)
+        }
+    }
 
     /// Address of the first instruction.
     package var address: UInt64 { unsafe UInt64(UInt(bitPattern: base)) }
 
     /// Leaves the code mapped for the life of the process and returns its address.
     package consuming func leak() -> UInt64 {
-        let address = self.address
-        discard self
+        isOwner = false
         return address
     }
 }
