@@ -106,7 +106,8 @@ let testTargets: [Target] = [
         path: "Tests/CWalkFixtures",
         cSettings: [.unsafeFlags(["-O2", "-fomit-frame-pointer", "-fasynchronous-unwind-tables"])]
     ),
-    tests("Runtime", ["ISA", "CSession", "CRuntime", "CUnwind", "CWalkFixtures"]),
+    .target(name: "CForkFixtures", path: "Tests/CForkFixtures"),
+    tests("Runtime", ["ISA", "CSession", "CRuntime", "CUnwind", "CWalkFixtures", "CForkFixtures"]),
     tests("UBPFVM", ["ISA", "Runtime", "CSession", "CRuntime"]),
     tests("JIT", ["ISA", "CCapstone"]),
     tests("Verifier", ["ISA"]),

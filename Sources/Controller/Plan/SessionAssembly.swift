@@ -147,6 +147,14 @@ package struct SessionAssembly {
                     throw Failure(error)
                 }
                 do { try resolver.verify(plan, in: target) } catch { throw Failure(error) }
+                if request.isReturn, let obstacle = ReturnProbes.obstacle(target.symbol.name) {
+                    throw Failure(
+                        .cannotPatch,
+                        "no return probe on '\(target.symbol.name)'",
+                        why: obstacle.why,
+                        help: "probe its entry instead"
+                    )
+                }
                 if request.isReturn, !plan.isFunctionEntry || plan.isLoopTarget {
                     throw Failure(
                         .cannotPatch,
