@@ -70,7 +70,7 @@ let controllerTargets: [Target] = [
     .target(name: "Inject", dependencies: ["CLinux"], swiftSettings: common),
     .target(
         name: "UBPFTesting",
-        dependencies: ["ISA", "Loader", "Verifier", "Runtime", "UBPFVM", "CSession"],
+        dependencies: ["ISA", "Loader", "Verifier", "Runtime", "UBPFVM", "CSession", "CRuntime"],
         swiftSettings: common
     ),
     .target(
@@ -117,7 +117,7 @@ let testTargets: [Target] = [
     tests("Planner", ["Symbols", "CCapstone"]),
     tests("Inject"),
     tests("Agent", ["Runtime", "UBPFVM", "ISA", "CSession", "CRuntime", "CPatch", "CUnwind"]),
-    tests("UBPFTesting"),
+    tests("UBPFTesting", exclude: ["Fixtures"]),
     tests("Controller", ["ISA", "Loader"]),
     // Every engine against every case, the kernel included where the tests run as root.
     .testTarget(
