@@ -1,5 +1,6 @@
 import Glibc
 import ISA
+import Kernel
 import Testing
 
 /// Random programs on two engines each; the seed of a failing one is in its message.
@@ -24,7 +25,7 @@ import Testing
                 let difference = try compare(KernelEngine.self, VMEngine.self, seed)
                 #expect(difference == nil, "seed \(seed)")
                 accepted += 1
-            } catch let rejection as KernelEngine.Rejected {
+            } catch let rejection as KernelError {
                 // E2BIG: too many paths for the verifier. A wrong encoding is EINVAL.
                 #expect(rejection.errno == 7, "seed \(seed): errno \(rejection.errno) \(rejection.log)")
             }

@@ -1,0 +1,86 @@
+import Glibc
+package import ISA
+
+/// A map in the kernel.
+package struct KernelMap: ~Copyable {
+    package let descriptor: Int32
+    private let keySize: Int
+    private let valueSize: Int
+
+    /// Makes a map; sizes in bytes. Needs CAP_BPF where `unprivileged_bpf_disabled` is set.
+    package init(type: MapType, keySize: Int, valueSize: Int, maxEntries: Int, flags: UInt32 = 0) throws(KernelError) {
+        var attributes = BPF.Attributes(size: 72)
+        attributes.put(type.rawValue, at: 0)
+        attributes.put(UInt32(keySize), at: 4)
+        attributes.put(UInt32(valueSize), at: 8)
+        attributes.put(UInt32(maxEntries), at: 12)
+        attributes.put(flags, at: 16)
+        let result = BPF.call(.mapCreate, &attributes)
+        guard result >= 0 else { throw KernelError(call: "bpf(MAP_CREATE)", errno: Int32(-result)) }
+        descriptor = Int32(result)
+        self.keySize = keySize
+        self.valueSize = valueSize
+    }
+
+    deinit { _ = close(descriptor) }
+
+    /// The value of a key; nil where there is none.
+    package borrowing func lookup(_ key: [UInt8]) throws(KernelError) -> [UInt8]? {
+        var value = [UInt8](repeating: 0, count: valueSize)
+        let status = unsafe value.withUnsafeMutableBytes { value in
+            unsafe element(.mapLookup, key, value.baseAddress, 0)
+        }
+        if status == -Int64(ENOENT) { return nil }
+        guard status >= 0 else { throw KernelError(call: "bpf(MAP_LOOKUP_ELEM)", errno: Int32(-status)) }
+        return value
+    }
+
+    /// Sets a key's value; 0 or -errno, which is what callers compare.
+    package borrowing func update(_ key: [UInt8], _ value: [UInt8], flags: UInt64 = 0) -> Int64 {
+        unsafe value.withUnsafeBytes { value in unsafe element(.mapUpdate, key, value.baseAddress, flags) }
+    }
+
+    /// Removes a key; 0 or -errno.
+    package borrowing func delete(_ key: [UInt8]) -> Int64 { unsafe element(.mapDelete, key, nil, 0) }
+
+    /// The key after `key`, or the first; nil after the last.
+    package borrowing func nextKey(_ key: [UInt8]?) throws(KernelError) -> [UInt8]? {
+        var next = [UInt8](repeating: 0, count: keySize)
+        let status = unsafe next.withUnsafeMutableBytes { next -> Int64 in
+            guard let key else {
+                var attributes = BPF.Attributes(size: 32)
+                attributes.put(UInt32(descriptor), at: 0)
+                unsafe attributes.put(next.baseAddress, at: 16)
+                return BPF.call(.mapNextKey, &attributes)
+            }
+            return unsafe element(.mapNextKey, key, next.baseAddress, 0)
+        }
+        if status == -Int64(ENOENT) { return nil }
+        guard status >= 0 else { throw KernelError(call: "bpf(MAP_GET_NEXT_KEY)", errno: Int32(-status)) }
+        return next
+    }
+
+    /// Forbids further changes from this side of the system call (BPF_MAP_FREEZE). Requires kernel 5.2.
+    package borrowing func freeze() throws(KernelError) {
+        var attributes = BPF.Attributes(size: 32)
+        attributes.put(UInt32(descriptor), at: 0)
+        let status = BPF.call(.mapFreeze, &attributes)
+        guard status >= 0 else { throw KernelError(call: "bpf(MAP_FREEZE)", errno: Int32(-status)) }
+    }
+
+    private borrowing func element(
+        _ command: BPF.Command,
+        _ key: [UInt8],
+        _ value: UnsafeRawPointer?,
+        _ flags: UInt64
+    ) -> Int64 {
+        var attributes = BPF.Attributes(size: 32)
+        attributes.put(UInt32(descriptor), at: 0)
+        unsafe attributes.put(value, at: 16)
+        attributes.put(flags, at: 24)
+        return unsafe key.withUnsafeBytes { key in
+            unsafe attributes.put(key.baseAddress, at: 8)
+            return BPF.call(command, &attributes)
+        }
+    }
+}
