@@ -100,6 +100,16 @@ import Testing
         #expect(failure.json().contains("\"code\":\"\(code.rawValue)\""))
     }
 
+    /// The documentation has a row for each code, with its exit code.
+    @Test func everyCodeIsDocumented() throws {
+        let path =
+            String(#filePath.dropLast("Tests/ControllerTests/ErrorTests.swift".count)) + "Documentation/Errors.md"
+        let page = try String(contentsOfFile: path, encoding: .utf8)
+        for code in ErrorCode.allCases {
+            #expect(page.contains("| \(code.rawValue) | \(code.exitCode) | "), "\(code)")
+        }
+    }
+
     /// A code that is added needs a case here.
     @Test func everyCodeHasATest() {
         // What only other users, other machines or damaged programs lead to; the Symbols and Loader tests have them.
