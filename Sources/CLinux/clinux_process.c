@@ -140,13 +140,6 @@ int32_t clinux_signals(void) {
     return fd < 0 ? -errno : fd;
 }
 
-void clinux_signals_restore(void) {
-    if (!signals_taken) return;
-    sigaction(SIGPIPE, &original_sigpipe, NULL);
-    sigprocmask(SIG_SETMASK, &original_mask, NULL);
-    signals_taken = 0;
-}
-
 int32_t clinux_next_signal(int32_t fd) {
     struct signalfd_siginfo info;
     ssize_t got = read(fd, &info, sizeof(info));

@@ -7,7 +7,9 @@ package struct KernelMap: ~Copyable {
     private let keySize: Int
     private let valueSize: Int
 
-    /// Makes a map; sizes in bytes. Needs CAP_BPF where `unprivileged_bpf_disabled` is set.
+    /// Makes a map; sizes in bytes.
+    ///
+    /// Needs CAP_BPF where `unprivileged_bpf_disabled` is set.
     package init(type: MapType, keySize: Int, valueSize: Int, maxEntries: Int, flags: UInt32 = 0) throws(KernelError) {
         var attributes = BPF.Attributes(size: 72)
         attributes.put(type.rawValue, at: 0)
@@ -60,7 +62,9 @@ package struct KernelMap: ~Copyable {
         return next
     }
 
-    /// Forbids further changes from this side of the system call (BPF_MAP_FREEZE). Requires kernel 5.2.
+    /// Forbids further changes from this side of the system call (BPF_MAP_FREEZE).
+    ///
+    /// Requires kernel 5.2.
     package borrowing func freeze() throws(KernelError) {
         var attributes = BPF.Attributes(size: 32)
         attributes.put(UInt32(descriptor), at: 0)

@@ -47,9 +47,6 @@ int32_t clinux_spawn(struct clinux_child *_Nonnull child);
 /// Remembers the signal mask, blocks SIGINT, SIGTERM, SIGCHLD and SIGUSR1, ignores SIGPIPE, and opens a signalfd.
 int32_t clinux_signals(void);
 
-/// Undoes `clinux_signals`, descriptor aside.
-void clinux_signals_restore(void);
-
 /// The next signal of a signalfd, or -EAGAIN.
 int32_t clinux_next_signal(int32_t fd);
 

@@ -30,8 +30,17 @@ package struct Installation: Sendable {
             tried = ["\(prefix)/lib/libubpf.so", "\(prefix)/lib/x86_64-linux-gnu/libubpf.so", "\(binaries)/libubpf.so"]
         }
         guard let found = tried.first(where: isFile) else { throw Failure.libraryMissing(tried) }
-        // The target may have another working directory, and LD_PRELOAD splits at spaces and colons.
-        return absolutePath(found)
+        // The target may have another working directory.
+        let path = absolutePath(found)
+        guard !path.contains(" "), !path.contains(":") else {
+            throw Failure(
+                .libraryMissing,
+                "the library cannot be preloaded from \(path)",
+                why: "LD_PRELOAD splits at blanks and colons (ld.so(8))",
+                help: "install to another directory, or set UBPF_LIB"
+            )
+        }
+        return path
     }
 
     package var tools: String { "\(prefix)/share/ubpf/tools" }

@@ -336,6 +336,14 @@ extension Failure {
         )
     }
 
+    package static func allocationsLost(_ count: UInt64, maxEntries: Int) -> Failure {
+        Failure(
+            .mapFull,
+            "map 'allocs' is full (\(maxEntries)): \(counted(count, "allocation")) not recorded",
+            help: "--set allocs.max_entries=\(maxEntries * 4)"
+        )
+    }
+
     package static func stacksMissed(_ count: UInt64, bytes: UInt64) -> Failure {
         Failure(
             .stacksMissed,

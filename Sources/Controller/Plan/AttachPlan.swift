@@ -7,7 +7,7 @@ package struct AttachPlan: Sendable {
     /// Programs for the kernel, which this version leaves out.
     package var kernelPrograms: [String]
 
-    /// Reads section names, `--attach` options and the recipe; an option wins over the section, the section over the recipe.
+    /// Reads section names, `--attach` options and the recipe; an option wins over the recipe, the recipe over the section.
     package init(_ object: ObjectSpec, attach options: [String], recipe: Recipe?) throws(Failure) {
         requests = []
         kernelPrograms = []
@@ -24,10 +24,11 @@ package struct AttachPlan: Sendable {
                 let places: [(Place, isOptional: Bool)]
                 if let options = chosen[program.name] {
                     places = options.map { ($0, false) }
+                } else if let function = recipe?.function(of: program.name) {
+                    // In whatever module the target has it: another allocator takes malloc's place.
+                    places = [(Place(module: nil, symbol: function.symbol, offset: 0), function.isOptional)]
                 } else if let symbol {
                     places = [(Place(module: path, symbol: symbol, offset: offset), false)]
-                } else if let function = recipe?.function(of: program.name) {
-                    places = [(Place(module: nil, symbol: function.symbol, offset: 0), function.isOptional)]
                 } else {
                     throw Failure.noTarget(program.name, section: program.section)
                 }

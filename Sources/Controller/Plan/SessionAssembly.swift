@@ -30,6 +30,8 @@ package struct SessionAssembly {
         package var module: String
         package var isReturn: Bool
         package var address: UInt64
+        /// Index of the patched site.
+        package var site: Int
         /// Tactic, window and relocation, in a line.
         package var explanation: String
     }
@@ -203,7 +205,8 @@ package struct SessionAssembly {
             entries: entries.map(parameters),
             returns: returns.map(parameters)
         )
-        do { _ = try builder.addSite(site) } catch { throw Failure(error) }
+        let number: Int
+        do { number = try builder.addSite(site) } catch { throw Failure(error) }
         for pending in entries + returns {
             probes.append(
                 AttachedProbe(
@@ -212,6 +215,7 @@ package struct SessionAssembly {
                     module: pending.target.module.name,
                     isReturn: pending.request.isReturn,
                     address: plan.address,
+                    site: number,
                     explanation: explain(plan, name: pending.request.place.symbol)
                 )
             )

@@ -80,9 +80,9 @@ struct Conversation {
             modules: modules
         )
         try announce(pid, modules, sink, milliseconds: (monotonicNanoseconds() - started) / 1_000_000)
-        let end = try watch(channel, child, loop, session, results, pid)
-        try results.report(session.view, isFinal: true)
-        return end
+        let end = try watch(channel, child, loop, session, results)
+        if end.wantsReport { try results.report(session.view, isFinal: true) }
+        return end.status
     }
 
     // MARK: Beginning
@@ -110,7 +110,7 @@ struct Conversation {
             throw Failure.internalError("libubpf.so answered with message \(message.kind)")
         }
         if message.error != 0 {
-            let probe = assembly.probes.first { _ in message.site != UInt32.max }
+            let probe = assembly.probes.first { $0.site == Int(message.site) }
             throw Failure.agentFailed(
                 messageText(message),
                 errno: Int32(message.error),
@@ -183,41 +183,63 @@ struct Conversation {
 
     // MARK: Running
 
-    /// Waits for the end of the target or of the user's patience; the exit code.
+    /// How a run came to its end.
+    private struct End {
+        var status: Int32 = 0
+        var wantsReport = true
+    }
+
+    /// Waits for the end of the target or of the user's patience.
     private func watch(
         _ channel: borrowing Channel,
         _ child: (pid: Int32, descriptor: Int32)?,
         _ loop: borrowing EventLoop,
         _ session: borrowing Session,
-        _ results: Results,
-        _ pid: Int32
-    ) throws(Failure) -> Int32 {
+        _ results: Results
+    ) throws(Failure) -> End {
         // Our child's library has closed its end; a target with a helper keeps it to say EXITING.
         let socket = child == nil ? channel.descriptor : -1
         var reports = 0
-        var stopped = false
         while true {
             let events = try loop.wait(target: child?.descriptor ?? -1, channel: socket)
             if events.pollRings { try results.drain() }
-            if let child, events.targetEnded { return max(0, clinux_reap(child.pid, 1)) }
+            if let child, events.targetEnded { return End(status: max(0, clinux_reap(child.pid, 1))) }
             if events.message {
                 // EXITING or the end of the socket: either way the target has run its course.
-                return 0
+                return End()
             }
             if events.printNow { try results.report(session.view, isFinal: false) }
             if events.ticks > 0 {
-                try results.report(session.view, isFinal: false)
                 reports += 1
-                if let count = options.count, reports >= count { return 0 }
+                // The last one is the final report.
+                if let count = options.count, reports >= count { return End() }
+                try results.report(session.view, isFinal: false)
             }
-            if events.durationOver { return 0 }
-            if events.stops > 0 {
-                // The terminal sent it to the program too, which may be about to end and free what it holds.
-                guard let child, !stopped else { return 0 }
-                stopped = true
-                let last = try loop.wait(target: child.descriptor, channel: -1, timeoutMilliseconds: 500)
-                if last.targetEnded { _ = clinux_reap(child.pid, 1) }
-                return 0
+            if events.durationOver { return End() }
+            if events.stops > 1 { return End(wantsReport: false) }
+            if events.stops > 0 { return try lastMoment(child, loop) }
+        }
+    }
+
+    /// After Ctrl-C: the terminal sent it to the program too, which may be about to end and free what it holds.
+    private func lastMoment(
+        _ child: (pid: Int32, descriptor: Int32)?,
+        _ loop: borrowing EventLoop
+    ) throws(Failure) -> End {
+        guard let child else { return End() }
+        let deadline = monotonicNanoseconds() + 500_000_000
+        while true {
+            let now = monotonicNanoseconds()
+            guard now < deadline else { return End() }
+            let events = try loop.wait(
+                target: child.descriptor,
+                channel: -1,
+                timeoutMilliseconds: Int32((deadline - now) / 1_000_000) + 1
+            )
+            if events.stops > 0 { return End(wantsReport: false) }
+            if events.targetEnded {
+                _ = clinux_reap(child.pid, 1)
+                return End()
             }
         }
     }

@@ -132,7 +132,24 @@ final class Results {
                 data.member("final", isFinal)
             }
         }
+        if let lost = variable("lost_allocs", view), lost > 0,
+            let map = object.maps.first(where: { $0.name == "allocs" })
+        {
+            try warn(Failure.allocationsLost(lost, maxEntries: map.maxEntries))
+        }
         if report.missedStacks > 0 { try warn(Failure.stacksMissed(report.missedStacks, bytes: report.missedBytes)) }
+    }
+
+    /// A global variable's present value; nil where the object has none of that name.
+    private func variable(_ name: String, _ view: SessionView) -> UInt64? {
+        for map in object.maps where map.contents != nil {
+            guard let found = map.variables.first(where: { $0.name == name }), found.size <= 8,
+                let index = maps[map.name],
+                let value = MapView(view, index).entries().first?.value, found.offset + found.size <= value.count
+            else { continue }
+            return littleEndian(value, at: found.offset, size: found.size)
+        }
+        return nil
     }
 
     /// How often the allocating and the freeing functions were entered.

@@ -17,8 +17,8 @@ package struct Run {
 
     /// Runs to the end; the process's exit code.
     package func execute() -> Int32 {
+        var options = options
         do throws(Failure) {
-            var options = options
             try options.fillFromEnvironment(environmentValue)
             return try run(options)
         } catch {
@@ -41,6 +41,9 @@ package struct Run {
         options.interval = options.interval ?? own.interval
         options.count = options.count ?? own.count
         try configure(&object, recipe, own, options)
+        if options.combinedOnly, !object.maps.contains(where: { $0.name == "combined_allocs" }) {
+            throw Failure(.badOption, "--combined-only needs a map 'combined_allocs'", why: "\(object.name) has none")
+        }
         let plan = try AttachPlan(object, attach: options.attach, recipe: recipe)
         if !plan.kernelPrograms.isEmpty {
             let warning = Failure.kernelPrograms(plan.kernelPrograms)

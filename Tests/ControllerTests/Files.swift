@@ -1,0 +1,117 @@
+import Foundation
+
+/// Files for the cases, and the built ubpfrun.
+final class Files: Sendable {
+    static let shared: Files? = try? Files()
+    let directory: String
+    let program: String
+
+    private struct NotBuilt: Error {}
+
+    private init() throws {
+        program = String(#filePath.dropLast("Tests/ControllerTests/Files.swift".count)) + "dist/bin/ubpfrun"
+        guard FileManager.default.isExecutableFile(atPath: program) else { throw NotBuilt() }
+        directory = NSTemporaryDirectory() + "/ubpf-errors-\(UUID().uuidString)"
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        try write("text.o", "hello\n")
+        try write("executable-text", "hello\n", mode: 0o755)
+        try write("script", "#!/nonexistent/interpreter\n", mode: 0o755)
+        try write("main.c", "int main(void) { return 0; }\n")
+        tool("gcc", ["-static", "main.c", "-o", "static"])
+        tool("gcc", ["main.c", "-o", "narrow"])
+        tool("gcc", ["-c", "main.c", "-o", "x86.o"])
+        var header = try Data(contentsOf: URL(fileURLWithPath: directory + "/narrow"))
+        header[4] = 1
+        try header.write(to: URL(fileURLWithPath: directory + "/narrow"))
+        try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: directory + "/narrow")
+        try write(
+            "leak.c",
+            """
+            #include <stdlib.h>
+            void *volatile kept;
+            __attribute__((noinline)) void lose(int n) { kept = malloc(n); }
+            int main(void) { for (int i = 0; i < 100; i++) lose(48); return 3; }
+            """
+        )
+        tool("gcc", ["-g", "-O0", "leak.c", "-o", "leak"])
+        try write("plain.c", "int f(void *c) { return 0; }\n")
+        tool("clang", ["-target", "bpfeb", "-O2", "-c", "plain.c", "-o", "big-endian.o"])
+        let include = "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_tracing.h>\n"
+        let license = "\nchar LICENSE[] SEC(\"license\") = \"GPL\";\n"
+        try write("own.bpf.c", include + "SEC(\"uprobe\") int on_call(void *c) { return 0; }" + license)
+        try write("returns.bpf.c", include + "SEC(\"uretprobe\") int on_return(void *c) { return 0; }" + license)
+        try write("nothing.bpf.c", include + "SEC(\"socket\") int on_packet(void *c) { return 0; }" + license)
+        try write("bad.bpf.c", "int x(\n")
+        try write(
+            "helper.bpf.c",
+            include + "SEC(\"uprobe/libc:malloc\") int p(void *c) { return ((long (*)(void *, u64))58)(c, 0); }"
+                + license
+        )
+        try write(
+            "lpm.bpf.c",
+            include
+                + """
+                struct { __uint(type, 11); __uint(map_flags, 1); __uint(max_entries, 8); __uint(key_size, 8);
+                    __uint(value_size, 8); } trie SEC(".maps");
+                SEC("uprobe/libc:malloc") int p(void *c) { u64 k = 0; return bpf_map_lookup_elem(&trie, &k) != 0; }
+                """ + license
+        )
+        try write(
+            "tracepoint.bpf.c",
+            include + "SEC(\"tracepoint/sched/sched_process_exec\") int on_exec(void *c) { return 0; }" + license
+        )
+        let tools = String(program.dropLast("bin/ubpfrun".count)) + "share/ubpf/tools/memleak.bpf.o"
+        let object = try Data(contentsOf: URL(fileURLWithPath: tools))
+        try object.prefix(object.count / 2).write(to: URL(fileURLWithPath: directory + "/cut.o"))
+        try write(
+            "maps.c",
+            """
+            struct { int (*type)[1]; int (*max_entries)[4]; int *key; long *value; } m __attribute__((section(".maps"), used));
+            __attribute__((section("uprobe/libc:malloc"), used)) int f(void *c) {
+                int k = 0; return ((void *(*)(void *, void *))1)(&m, &k) != 0; }
+            """
+        )
+        tool("clang", ["-target", "bpf", "-O2", "-c", "maps.c", "-o", "maps-without-btf.o"])
+    }
+
+    private func write(_ name: String, _ text: String, mode: Int = 0o644) throws {
+        try text.write(toFile: "\(directory)/\(name)", atomically: true, encoding: .utf8)
+        try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: "\(directory)/\(name)")
+    }
+
+    private func tool(_ name: String, _ arguments: [String]) {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        process.arguments = [name] + arguments
+        process.currentDirectoryURL = URL(fileURLWithPath: directory)
+        process.standardError = FileHandle.nullDevice
+        try? process.run()
+        process.waitUntilExit()
+    }
+
+    /// Runs ubpfrun, or another program, to its end; `during` is called while it runs.
+    func run(
+        _ arguments: [String],
+        _ environment: [String: String] = [:],
+        program other: String? = nil,
+        during: (Process) throws -> Void = { _ in }
+    ) throws -> (output: String, errors: String, status: Int32) {
+        let process = Process()
+        let (output, errors) = (Pipe(), Pipe())
+        process.executableURL = URL(fileURLWithPath: other ?? program)
+        process.arguments = arguments
+        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+        process.standardOutput = output
+        process.standardError = errors
+        process.standardInput = FileHandle.nullDevice
+        try process.run()
+        try during(process)
+        let text = output.fileHandleForReading.readDataToEndOfFile()
+        let message = errors.fileHandleForReading.readDataToEndOfFile()
+        process.waitUntilExit()
+        return (
+            String(decoding: text, as: UTF8.self), String(decoding: message, as: UTF8.self),
+            process.terminationReason == .exit ? process.terminationStatus : 128 + process.terminationStatus
+        )
+    }
+}
