@@ -303,6 +303,14 @@ extension Failure {
         Failure(.unsupportedMap, "map '\(map)' cannot be made", why: why)
     }
 
+    package static func sessionTooLarge(_ bytes: Int, errno: Int32) -> Failure {
+        Failure(
+            .unsupportedMap,
+            "the object's maps need \(bytes >> 20) MB of address space: \(errorText(errno))",
+            help: "--set MAP.max_entries=N makes a map smaller; `ulimit -v` may be what limits it"
+        )
+    }
+
     package static func compilerMissing(_ why: String) -> Failure {
         Failure(
             .compilerMissing,

@@ -36,13 +36,13 @@ package struct Session: ~Copyable {
         }
         // MAP_PRIVATE: before Linux 6.7 a write-sealed file cannot be mapped shared, not even read-only.
         guard let imageBase = unsafe mapped(image.number, content.bytes.count, PROT_READ, MAP_PRIVATE) else {
-            throw Failure.socketFailed("mapping the session", errno: clinux_errno())
+            throw Failure.sessionTooLarge(content.bytes.count, errno: clinux_errno())
         }
         guard let sharedBase = unsafe mapped(shared.number, content.sharedSize, PROT_READ | PROT_WRITE, MAP_SHARED)
         else {
             let error = clinux_errno()
             unsafe munmap(imageBase, content.bytes.count)
-            throw Failure.socketFailed("mapping the session", errno: error)
+            throw Failure.sessionTooLarge(content.sharedSize, errno: error)
         }
         unsafe content.initializeShared(sharedBase)
         let view = unsafe SessionView(

@@ -1,1 +1,0 @@
-// Tests of this module run in real processes: see PreloadTests.
