@@ -126,6 +126,19 @@ struct RunTests {
         #expect(report.hasPrefix("leaked "))
     }
 
+    /// A report that cannot be written is an error of ours; the program runs to its end all the same.
+    @Test(.enabled(if: FileManager.default.fileExists(atPath: "/dev/full"), "there is no /dev/full"))
+    func outputThatFails() throws {
+        let files = try files()
+        let mark = files.directory + "/ran-to-its-end"
+        let result = try files.run([
+            "malloccount", "-i", "0.1", "-o", "/dev/full", "--", "sh", "-c", "sleep 1; touch \(mark)",
+        ])
+        #expect(result.status == 77)
+        #expect(result.errors.contains("error[U601]: cannot write /dev/full: No space left on device"))
+        #expect(FileManager.default.fileExists(atPath: mark))
+    }
+
     @Test func inspectDisasmDoctor() throws {
         let files = try files()
         let inspection = try files.run(["inspect", "memleak", "-j"])

@@ -12,6 +12,8 @@ struct Conversation {
     private let plan: AttachPlan
     private var assembly: SessionAssembly
     private let recipe: Recipe?
+    /// The target has its session: from here on it runs its own code, with probes or without.
+    private var isRunning = false
 
     /// How long a started program may take until its library speaks.
     private static let helloTimeoutMilliseconds: Int32 = 10_000
@@ -35,7 +37,14 @@ struct Conversation {
         do throws(Failure) {
             return try follow(child.channel, child: (child.pid, child.descriptor), loop)
         } catch {
-            // The program waits in its library's constructor, or runs unprobed: it was started for this run alone.
+            if isRunning {
+                // What failed is ours (the output, say); the program is not made to pay for it.
+                if options.format == .json { _ = writeAll(1, error.json() + "\n") }
+                Messages.error(error)
+                _ = child.reap(block: true)
+                return error.code.exitCode
+            }
+            // It has not run a line of its own: it waits in the library's constructor for an answer.
             if child.reap(block: false) == nil {
                 _ = kill(child.pid, SIGKILL)
                 _ = child.reap(block: true)
@@ -51,7 +60,14 @@ struct Conversation {
         _ loop: borrowing EventLoop
     ) throws(Failure) -> Int32 {
         let started = monotonicNanoseconds()
-        let pid = try awaitHello(channel, child, loop)
+        let pid: Int32
+        do throws(Failure) {
+            pid = try awaitHello(channel, child, loop)
+        } catch {
+            // Without a word from the library, the program is taken to run without it.
+            isRunning = true
+            throw error
+        }
         let modules: ProcessMaps
         do { modules = try ProcessMaps.read(pid: pid) } catch {
             try? channel.send(CSESSION_REFUSED)
@@ -69,6 +85,7 @@ struct Conversation {
         for probe in assembly.probes { messages.detail(probe.explanation) }
         let sink = try OutputSink(format: options.format ?? .text, path: options.output, pid: pid)
         try channel.send(CSESSION_SESSION, descriptors: session.descriptors)
+        isRunning = true
         try awaitAttached(channel, child, loop)
         let results = Results(
             assembly,
