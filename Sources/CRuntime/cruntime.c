@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "cruntime.h"
 
+#include <cpuid.h>
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <link.h>
@@ -137,3 +139,11 @@ int32_t cruntime_compare(const void *a, const void *b, uint64_t size) {
 }
 
 void cruntime_pause(void) { __builtin_ia32_pause(); }
+
+uint32_t cruntime_cpu_features(void) {
+    uint32_t a, b, c, d;
+    uint32_t features = 0;
+    // CPUID leaf 7, EBX bit 8 (Intel SDM volume 2, CPUID).
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & 1u << 8)) features |= CRUNTIME_CPU_BMI2;
+    return features;
+}

@@ -2,6 +2,7 @@
 #ifndef CRUNTIME_H
 #define CRUNTIME_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /// Marks a function that Swift code on the probe path may call: it neither allocates nor locks.
@@ -29,6 +30,12 @@ struct cruntime_reservation {
 
 /// Reservations that one run can hold at a time.
 #define CRUNTIME_RESERVATIONS 4
+
+/// A range that compiled code checks addresses against with one subtraction and one comparison: `address - low <= span`.
+struct cruntime_window {
+    uint64_t low;
+    uint64_t span;  // bytes of the range minus 8, so that an access of up to 8 bytes at the last address stays inside
+};
 
 /// Everything one run of a program needs; lives in the per-thread state of the agent, or in a test.
 struct cruntime_context {
@@ -61,7 +68,42 @@ struct cruntime_context {
     uint64_t keys_low, keys_high;        // keys of hash maps: read only
     uint64_t reserved[2];
     struct cruntime_reservation reservations[CRUNTIME_RESERVATIONS];
+    // For compiled code: the stack pointer that a trap returns to, a spill, and what `may_goto` leaves of the budget.
+    uint64_t machine_stack, machine_scratch, machine_reserve;
+    struct cruntime_window stack_window, guest_window, packet_window, context_window;
 };
+
+/// Offsets for generated code; Embedded Swift cannot ask a struct for them.
+enum {
+    CRUNTIME_GUEST = offsetof(struct cruntime_context, guest_low),
+    CRUNTIME_RODATA = offsetof(struct cruntime_context, rodata_low),
+    CRUNTIME_CONTEXT = offsetof(struct cruntime_context, context_low),
+    CRUNTIME_STACK = offsetof(struct cruntime_context, stack_low),
+    CRUNTIME_PACKET = offsetof(struct cruntime_context, packet_low),
+    CRUNTIME_KEYS = offsetof(struct cruntime_context, keys_low),
+    CRUNTIME_CONTEXT_WRITABLE = offsetof(struct cruntime_context, context_writable),
+    CRUNTIME_BUDGET = offsetof(struct cruntime_context, budget),
+    CRUNTIME_PID_TGID = offsetof(struct cruntime_context, pid_tgid),
+    CRUNTIME_TRAP = offsetof(struct cruntime_context, trap),
+    CRUNTIME_MACHINE_STACK = offsetof(struct cruntime_context, machine_stack),
+    CRUNTIME_MACHINE_SCRATCH = offsetof(struct cruntime_context, machine_scratch),
+    CRUNTIME_MACHINE_RESERVE = offsetof(struct cruntime_context, machine_reserve),
+    CRUNTIME_STACK_WINDOW = offsetof(struct cruntime_context, stack_window),
+    CRUNTIME_GUEST_WINDOW = offsetof(struct cruntime_context, guest_window),
+    CRUNTIME_PACKET_WINDOW = offsetof(struct cruntime_context, packet_window),
+    CRUNTIME_CONTEXT_WINDOW = offsetof(struct cruntime_context, context_window),
+};
+
+/// Calls compiled code: `code(context, r1, r2)`.
+CRUNTIME_RT static inline uint64_t cruntime_run(
+    uint64_t code, struct cruntime_context *_Nonnull context, uint64_t r1, uint64_t r2) {
+    typedef uint64_t (*compiled)(struct cruntime_context *, uint64_t, uint64_t);
+    return ((compiled)code)(context, r1, r2);
+}
+
+/// What this CPU offers to compiled code (CPUID).
+enum { CRUNTIME_CPU_BMI2 = 1 };
+uint32_t cruntime_cpu_features(void);
 
 /// A raw system call; returns the kernel's value (-errno on failure) and leaves errno alone.
 CRUNTIME_RT int64_t cruntime_syscall(int64_t number, int64_t a, int64_t b, int64_t c, int64_t d, int64_t e, int64_t f);
