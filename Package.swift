@@ -28,7 +28,7 @@ let agentTargets: [Target] = [
     .target(name: "ISA", swiftSettings: inTarget),
     .target(name: "Runtime", dependencies: ["ISA", "CSession", "CRuntime"], swiftSettings: inTarget),
     .target(name: "UBPFVM", dependencies: ["ISA", "Runtime", "CSession", "CRuntime"], swiftSettings: inTarget),
-    .target(name: "JIT", dependencies: ["ISA", "Runtime", "CSession", "CRuntime"], swiftSettings: inTarget),
+    .target(name: "JIT", dependencies: ["ISA", "Runtime", "UBPFVM", "CSession", "CRuntime"], swiftSettings: inTarget),
     .target(
         name: "CPatch",
         dependencies: ["CSession", "CRuntime"],
@@ -109,7 +109,7 @@ let testTargets: [Target] = [
     .target(name: "CForkFixtures", path: "Tests/CForkFixtures"),
     tests("Runtime", ["ISA", "CSession", "CRuntime", "CUnwind", "CWalkFixtures", "CForkFixtures"]),
     tests("UBPFVM", ["ISA", "Runtime", "CSession", "CRuntime"]),
-    tests("JIT", ["ISA", "CCapstone"]),
+    tests("JIT", ["ISA", "Runtime", "UBPFVM", "CSession", "CRuntime", "CCapstone"]),
     tests("Verifier", ["ISA"]),
     tests("Loader", ["ISA"], exclude: ["Fixtures"]),
     tests("Kernel", ["ISA"]),
@@ -122,7 +122,7 @@ let testTargets: [Target] = [
     // Every engine against every case, the kernel included where the tests run as root.
     .testTarget(
         name: "ConformanceTests",
-        dependencies: ["ISA", "UBPFVM", "Runtime", "Kernel", "CSession", "CLinux"],
+        dependencies: ["ISA", "UBPFVM", "JIT", "Runtime", "Kernel", "CSession", "CLinux"],
         swiftSettings: [.treatAllWarnings(as: .error)]
     ),
     // Real processes under dist/lib/libubpf.so and dist/bin/ubpfrun; nothing of the agent is linked.

@@ -34,3 +34,22 @@ package func raiseTrap(_ context: UnsafeMutablePointer<cruntime_context>, _ kind
     unsafe context.pointee.trap.kind = kind.code
     unsafe context.pointee.trap.value = value
 }
+
+/// Sets what compiled code checks addresses against from the context's ranges; again after they change.
+@_noLocks
+package func prepareWindows(_ context: UnsafeMutablePointer<cruntime_context>) {
+    let stack = unsafe cruntime_window(
+        low: context.pointee.stack_low,
+        span: context.pointee.stack_high &- context.pointee.stack_low &- 8
+    )
+    unsafe context.pointee.stack_window = stack
+    unsafe context.pointee.guest_window = window(context.pointee.guest_low, context.pointee.guest_high, or: stack)
+    unsafe context.pointee.packet_window = window(context.pointee.packet_low, context.pointee.packet_high, or: stack)
+    unsafe context.pointee.context_window = window(context.pointee.context_low, context.pointee.context_high, or: stack)
+}
+
+/// A range as a window; the stack's for ranges of fewer than 8 bytes, which the slow check knows exactly.
+@_noLocks @inline(__always)
+private func window(_ low: UInt64, _ high: UInt64, or stack: cruntime_window) -> cruntime_window {
+    high &- low >= 8 ? cruntime_window(low: low, span: high &- low &- 8) : stack
+}

@@ -1,4 +1,4 @@
-internal import CRuntime
+package import CRuntime
 internal import CSession
 internal import ISA
 internal import Runtime
@@ -40,6 +40,17 @@ func tailCallTarget(_ context: UnsafeMutablePointer<cruntime_context>, map handl
     }
     guard unsafe context.pointee.tail_calls < Interpreter.maximumTailCalls else { return -1 }
     return map.tailCallTarget(UInt32(truncatingIfNeeded: index))
+}
+
+/// `bpf_tail_call` for compiled code: the program that the run goes over to, or -1 where it goes on.
+@_noLocks
+package func takeTailCall(_ context: UnsafeMutablePointer<cruntime_context>, map: UInt64, index: UInt64) -> Int {
+    let target = unsafe tailCallTarget(context, map: map, index: index)
+    if target >= 0 {
+        unsafe context.pointee.program = UInt32(truncatingIfNeeded: target)
+        unsafe context.pointee.tail_calls += 1
+    }
+    return target
 }
 
 /// `callx`: calls the function of this program or the helper that a register names.

@@ -1,5 +1,6 @@
-internal import CRuntime
+package import CRuntime
 package import ISA
+internal import Runtime
 
 /// Runs programs on the interpreter without a session: a stack, optional packet memory, no maps.
 @safe
@@ -31,6 +32,7 @@ package struct ProgramRunner: ~Copyable {
         unsafe context.pointee.packet_low = UInt64(UInt(bitPattern: packet))
         unsafe context.pointee.packet_high = context.pointee.packet_low + UInt64(packetSize)
         unsafe context.pointee.cpu_slot = -1
+        unsafe prepareWindows(context)
     }
 
     deinit {
@@ -55,16 +57,27 @@ package struct ProgramRunner: ~Copyable {
         r1: UInt64? = nil,
         r2: UInt64? = nil
     ) throws(Trap) -> UInt64 {
+        unsafe try runAny(r1: r1, r2: r2) { context, first, second in
+            unsafe program.withUnsafeBufferPointer { code -> UInt64 in
+                guard let start = code.baseAddress else { return 0 }
+                return unsafe Interpreter.run(context, start, Int32(code.count), r1: first, r2: second)
+            }
+        }
+    }
+
+    /// Runs anything with a zeroed stack and a fresh budget, as `run` does; the way for other engines.
+    package mutating func runAny(
+        r1: UInt64? = nil,
+        r2: UInt64? = nil,
+        _ body: (UnsafeMutablePointer<cruntime_context>, UInt64, UInt64) -> UInt64
+    ) throws(Trap) -> UInt64 {
         unsafe cruntime_zero(stack, UInt64(Self.stackSize))
         unsafe context.pointee.budget = budget
-        let first = r1 ?? packetAddress
-        let second = r2 ?? UInt64(packetSize)
-        let context = unsafe self.context
-        let result = unsafe program.withUnsafeBufferPointer { code -> UInt64 in
-            guard let start = code.baseAddress else { return 0 }
-            return unsafe Interpreter.run(context, start, Int32(code.count), r1: first, r2: second)
-        }
-        executed = unsafe budget - context.pointee.budget
+        unsafe context.pointee.trap.kind = 0
+        unsafe context.pointee.trap.instruction = UInt32.max
+        unsafe context.pointee.tail_calls = 0
+        let result = unsafe body(context, r1 ?? packetAddress, r2 ?? UInt64(packetSize))
+        executed = unsafe budget &- context.pointee.budget
         if let trap = unsafe Trap(context) { throw trap }
         return result
     }

@@ -25,6 +25,17 @@ import Testing
         }
     }
 
+    @Test(arguments: Opcode.allCases.filter { !OpcodeCase.all($0).isEmpty })
+    func compiledCodeFollowsTheReference(_ opcode: Opcode) throws {
+        for test in OpcodeCase.all(opcode) {
+            for difference in [
+                try firstDifference(ReferenceEngine.self, JITEngine.self, test),
+                try firstDifference(ReferenceEngine.self, CheckedJITEngine.self, test),
+                try firstDifference(ReferenceEngine.self, PlainJITEngine.self, test),
+            ] { #expect(difference == nil) }
+        }
+    }
+
     @Test(
         .enabled(if: geteuid() == 0, "the kernel runs programs for root only"),
         arguments: Opcode.allCases.filter { !OpcodeCase.all($0).isEmpty }

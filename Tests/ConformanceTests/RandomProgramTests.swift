@@ -17,6 +17,17 @@ import Testing
         }
     }
 
+    @Test(arguments: batches)
+    func compiledCodeFollowsTheReference(_ seeds: Range<UInt64>) throws {
+        for seed in seeds {
+            for difference in [
+                try compare(ReferenceEngine.self, JITEngine.self, seed),
+                try compare(ReferenceEngine.self, CheckedJITEngine.self, seed),
+                try compare(ReferenceEngine.self, PlainJITEngine.self, seed),
+            ] { #expect(difference == nil, "seed \(seed)") }
+        }
+    }
+
     @Test(.enabled(if: geteuid() == 0, "the kernel runs programs for root only"), arguments: batches)
     func vmFollowsTheKernel(_ seeds: Range<UInt64>) throws {
         var accepted = 0

@@ -11,6 +11,11 @@ extension MapView {
         return unsafe values(UInt64(slot) &* block &+ UInt64(index) &* stride)
     }
 
+    /// Address of the first element of an ARRAY, for code that computes the others'.
+    package var elementsAddress: UInt64 { unsafe UInt64(UInt(bitPattern: values(0))) }
+    /// Bytes from one element to the next.
+    package var elementStride: UInt64 { unsafe UInt64(descriptor.pointee.value_stride) }
+
     @_noLocks @inline(__always)
     func arrayIndex(_ key: UnsafeRawPointer) -> UInt32 {
         unsafe UInt32(truncatingIfNeeded: cruntime_peek_tail(key, 4))

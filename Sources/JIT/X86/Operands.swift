@@ -5,8 +5,10 @@ package enum GPR: UInt8, CaseIterable, Sendable {
 
     /// The three bits that stand in an opcode or ModRM byte.
     var low: UInt8 { rawValue & 7 }
-    /// The bit that goes into the REX prefix.
+    /// The bit that goes into a REX prefix.
     var isExtended: Bool { rawValue >= 8 }
+    /// Without a REX prefix the number of the low byte of this register means ah, ch, dh or bh.
+    var needsPrefixAsByte: Bool { rawValue >= 4 }
 }
 
 /// Width of an operation; results of 32 bits clear the upper half.
@@ -14,10 +16,19 @@ package enum OperandWidth: Sendable {
     case w32, w64
 }
 
+/// Bytes of a memory access or of a part of a register.
+package enum AccessSize: UInt8, CaseIterable, Sendable {
+    case b8, b16, b32, b64
+}
+
 /// An operand in memory.
-package enum Address: Sendable {
+package enum Address: Equatable, Sendable {
     /// `[base + displacement]`
     case base(GPR, Int32)
+    /// `[base + index << scale + displacement]`; rsp cannot be an index.
+    case indexed(GPR, GPR, scale: UInt8, Int32)
+    /// `[index << scale + displacement]`
+    case scaled(GPR, scale: UInt8, Int32)
     /// `[rip + distance of the label]`
     case label(Label)
 }
@@ -43,9 +54,33 @@ package enum ALUOperation: UInt8, CaseIterable, Sendable {
     case cmp = 7
 }
 
-/// Shifts by a constant; the raw value is the digit of their form.
+/// Shifts and rotations; the raw value is the digit of their forms.
 package enum ShiftOperation: UInt8, CaseIterable, Sendable {
+    case rol = 0
+    case ror = 1
     case shl = 4
     case shr = 5
     case sar = 7
+}
+
+/// One-operand arithmetic; the raw value is the digit of the form.
+package enum UnaryOperation: UInt8, CaseIterable, Sendable {
+    case not = 2
+    case neg = 3
+    /// rdx:rax = rax * operand
+    case mul = 4
+    /// rax, rdx = rdx:rax / operand, unsigned
+    case div = 6
+    /// rax, rdx = rdx:rax / operand, signed
+    case idiv = 7
+}
+
+/// Read-modify-write operations on memory that are atomic with a lock prefix and return the old value.
+package enum ExchangeOperation: UInt8, CaseIterable, Sendable {
+    /// Adds the register and loads it with the old value.
+    case xadd
+    /// Stores the register where memory equals rax; rax = the old value.
+    case cmpxchg
+    /// Swaps; atomic without a prefix.
+    case xchg
 }

@@ -45,7 +45,11 @@ package struct CodeBuffer: ~Copyable {
 
     /// Appends the low `size` bytes of a number, little-endian.
     package mutating func append(_ value: Int64, size: Int) {
-        for index in 0..<size { append(UInt8(truncatingIfNeeded: value >> Int64(8 * index))) }
+        var rest = value
+        for _ in 0..<size {
+            append(UInt8(truncatingIfNeeded: rest))
+            rest = rest >> 8
+        }
     }
 
     /// Replaces `size` bytes that were written.
@@ -72,22 +76,22 @@ package struct CodeBuffer: ~Copyable {
         guard count <= capacity else {
             throw .full(capacity: capacity)
         }
-        for offset in count..<capacity { unsafe base.storeBytes(of: 0xcc, toByteOffset: offset, as: UInt8.self) }
+        // The rest of the last page traps; the pages behind it go back.
+        let size = min((max(count, 1) + 4095) & ~4095, capacity)
+        for offset in count..<size { unsafe base.storeBytes(of: 0xcc, toByteOffset: offset, as: UInt8.self) }
+        let start = Int64(Int(bitPattern: base))
+        if size < capacity {
+            _ = cruntime_syscall(SystemCall.munmap, start + Int64(size), Int64(capacity - size), 0, 0, 0, 0)
+        }
         // PROT_READ | PROT_EXEC
-        let result = cruntime_syscall(
-            SystemCall.mprotect,
-            Int64(Int(bitPattern: base)),
-            Int64(capacity),
-            5,
-            0,
-            0,
-            0
-        )
+        let result = cruntime_syscall(SystemCall.mprotect, start, Int64(size), 5, 0, 0, 0)
         guard result == 0 else {
+            isOwner = false
+            _ = cruntime_syscall(SystemCall.munmap, start, Int64(size), 0, 0, 0, 0)
             throw .system(call: .mprotect, errno: Int32(truncatingIfNeeded: -result))
         }
         isOwner = false
-        return unsafe ExecutableMemory(base: base, size: capacity, count: count)
+        return unsafe ExecutableMemory(base: base, size: size, count: count)
     }
 }
 

@@ -1,0 +1,140 @@
+internal import CRuntime
+internal import ISA
+internal import Runtime
+
+// Helpers that call functions of the program: bpf_loop and bpf_for_each_map_elem.
+//
+// Both run as loops in generated code, with the caller's r6 to r9 pushed and rbx, r13, r14 and r15 for themselves.
+
+extension Lowering {
+    /// Where a callback is.
+    private enum Callback {
+        case known(Label)
+        /// Its address is in r15.
+        case inRegister
+    }
+
+    /// The callback whose handle is in rsi: pushes the caller's registers and keeps what a loop needs.
+    private mutating func enterLoop() -> Callback {
+        var callback = Callback.inRegister
+        if let handle = constant(2), let start = FunctionHandle.index(UInt64(bitPattern: handle)),
+            let function = layout.function(at: start)
+        {
+            callback = .known(function.label)
+        }
+        flush(layout.live[index])
+        if case .inRegister = callback {
+            let isHandle = asm.makeLabel()
+            asm.mov(.r11, .rsi)
+            asm.mov(.r10, .rsi)
+            asm.shift(.shr, .r10, 32)
+            asm.alu(.cmp, .r10, Int32(bitPattern: UInt32(truncatingIfNeeded: FunctionHandle.make(0) >> 32)), .w32)
+            asm.jump(.equal, isHandle)
+            asm.jump(trap(.badArgument, .r11))
+            asm.bind(isHandle)
+            findFunction()
+        }
+        asm.push(.rbx)
+        asm.push(.r13)
+        asm.push(.r14)
+        asm.push(.r15)
+        if case .inRegister = callback { asm.mov(.r15, .r10) }
+        return callback
+    }
+
+    private mutating func leaveLoop() {
+        asm.pop(.r15)
+        asm.pop(.r14)
+        asm.pop(.r13)
+        asm.pop(.rbx)
+        called()
+    }
+
+    private mutating func call(_ callback: Callback, frames: Int32) {
+        asm.alu(.sub, .rbp, 512 * frames)
+        switch callback {
+        case .known(let label): asm.call(label)
+        case .inRegister: asm.call(.r15)
+        }
+        asm.alu(.sub, .rbp, -512 * frames)
+    }
+
+    /// `bpf_loop(nr_loops, callback, context, flags)` (Linux kernel/bpf/bpf_iter.c).
+    mutating func loop() throws(CodeError) {
+        let callback = enterLoop()
+        let (invalid, tooBig, again, end, done) =
+            (asm.makeLabel(), asm.makeLabel(), asm.makeLabel(), asm.makeLabel(), asm.makeLabel())
+        asm.test(.rcx, .rcx)
+        asm.jump(.notEqual, invalid)
+        asm.alu(.cmp, .rdi, 8 << 20, .w32)
+        asm.jump(.above, tooBig)
+        asm.alu(.xor, .rbx, .rbx, .w32)
+        asm.mov(.r13, .rdi, .w32)
+        asm.mov(.r14, .rdx)
+        asm.test(.r13, .r13)
+        asm.jump(.equal, end)
+        checkDepth()
+        asm.bind(again)
+        asm.mov(.rdi, .rbx, .w32)
+        asm.mov(.rsi, .r14)
+        call(callback, frames: 1)
+        asm.alu(.add, .rbx, 1, .w32)
+        asm.test(.rax, .rax)
+        asm.jump(.notEqual, end)
+        asm.alu(.cmp, .rbx, .r13, .w32)
+        asm.jump(.below, again)
+        asm.bind(end)
+        asm.mov(.rax, .rbx, .w32)
+        asm.jump(done)
+        asm.bind(invalid)
+        asm.mov(.rax, UInt64(bitPattern: -22))
+        asm.jump(done)
+        asm.bind(tooBig)
+        asm.mov(.rax, UInt64(bitPattern: -7))
+        asm.bind(done)
+        leaveLoop()
+    }
+
+    /// `bpf_for_each_map_elem(map, callback, context, flags)` (Linux kernel/bpf/hashtab.c, arraymap.c).
+    mutating func forEach() throws(CodeError) {
+        guard options.session != nil else { throw .noSession(instruction: index) }
+        let callback = enterLoop()
+        let (again, end, done) = (asm.makeLabel(), asm.makeLabel(), asm.makeLabel())
+        let room = Int32(truncatingIfNeeded: forEachRoom)
+        asm.alu(.sub, .rsp, room)
+        asm.mov(.rbx, .rdi)
+        asm.mov(.r14, .rdx)
+        asm.mov(.rsi, .rsp)
+        asm.lea(.rdx, .base(.rbp, -1024))
+        callRuntime(unsafe address(of: forEachStartEntry))
+        checkHelper()
+        asm.test(.rax, .rax)
+        asm.jump(.notEqual, done)
+        // An array's key lies nowhere in memory: it gets a frame of the stack, between the caller's and the callback's.
+        if isChecked {
+            asm.lea(.r10, .base(.rbp, -1024))
+            asm.alu(.cmp, .r10, .base(.r12, ContextOffset.stackLow))
+            asm.jump(.belowEqual, trap(.callDepth, .number(8)))
+        }
+        asm.alu(.xor, .r13, .r13, .w32)
+        asm.bind(again)
+        asm.mov(.rdi, .rbx)
+        asm.mov(.rsi, .rsp)
+        callRuntime(unsafe address(of: forEachStepEntry))
+        asm.test(.rax, .rax)
+        asm.jump(.equal, end)
+        asm.mov(.rdi, .rbx)
+        asm.load(.rsi, .base(.rsp, 0))
+        asm.load(.rdx, .base(.rsp, 8))
+        asm.mov(.rcx, .r14)
+        call(callback, frames: 2)
+        asm.alu(.add, .r13, 1)
+        asm.test(.rax, .rax)
+        asm.jump(.equal, again)
+        asm.bind(end)
+        asm.mov(.rax, .r13)
+        asm.bind(done)
+        asm.alu(.sub, .rsp, -room)
+        leaveLoop()
+    }
+}

@@ -1,0 +1,104 @@
+internal import ISA
+
+// How functions begin and end. At a function's entry the stack pointer is 8 more than a multiple of 16, as in C.
+
+extension Lowering {
+    /// The registers that a function pushes, in order.
+    private static var saved: InlineArray<4, (bit: UInt16, register: GPR)> {
+        [(1 << 6, .rbx), (1 << 7, .r13), (1 << 8, .r14), (1 << 9, .r15)]
+    }
+
+    /// Bytes below the pushed registers: what keeps calls aligned, and the counter of `may_goto`.
+    private var localSize: Int32 {
+        let pushes = Int32((function.saved & 0b11_1100_0000).nonzeroBitCount)
+        guard function.hasCalls || function.hasMayGoto else { return 0 }
+        let wanted: Int32 = function.hasMayGoto ? 8 : 0
+        return (8 + 8 * pushes + wanted) % 16 == 0 ? wanted : wanted + 8
+    }
+
+    mutating func prologue() throws(CodeError) {
+        values = InlineArray(repeating: .inRegister)
+        pending = 0
+        zeroUpper = 0
+        origins = InlineArray(repeating: .guest)
+        origins[10] = .stack
+        for index in 0..<4 where function.saved & Self.saved[index].bit != 0 { asm.push(Self.saved[index].register) }
+        if localSize != 0 { asm.alu(.sub, .rsp, localSize) }
+        if function.hasMayGoto { asm.store(.base(.rsp, 0), immediate: 8 << 20, size: .b32) }
+        if function.start == 0 {
+            origins[1] = options.entryOrigin
+            if isChecked {
+                // What the caller left in registers is none of the program's business.
+                for register in 0..<10 where register != 1 && register != 2 {
+                    if layout.live[0] >> UInt16(register) & 1 != 0 { setConstant(machine(register), 0) }
+                }
+            }
+        }
+        if isChecked { chargeBudget(Int32(truncatingIfNeeded: function.end - function.start)) }
+    }
+
+    /// Undoes the prologue.
+    mutating func leaveFrame() {
+        if localSize != 0 { asm.alu(.sub, .rsp, -localSize) }
+        for index in stride(from: 3, through: 0, by: -1) where function.saved & Self.saved[index].bit != 0 {
+            asm.pop(Self.saved[index].register)
+        }
+    }
+
+    mutating func exit() {
+        settle(0)
+        drop(notIn: 0)
+        leaveFrame()
+        asm.ret()
+    }
+}
+
+/// The function that C calls: `uint64_t (struct cruntime_context *, uint64_t r1, uint64_t r2)`.
+func writeEntry(_ body: Label, isChecked: Bool, canLeave: Bool, _ asm: inout Assembler) {
+    guard canLeave else {
+        asm.push(.rbp)
+        asm.push(.r12)
+        asm.alu(.sub, .rsp, 8)
+        asm.mov(.r12, .rdi)
+        asm.load(.rbp, .base(.rdi, ContextOffset.stackHigh))
+        asm.mov(.rdi, .rsi)
+        asm.mov(.rsi, .rdx)
+        asm.call(body)
+        asm.alu(.sub, .rsp, -8)
+        asm.pop(.r12)
+        asm.pop(.rbp)
+        return asm.ret()
+    }
+    // A trap in any frame comes back to `leave`, so everything is saved here.
+    for register in [GPR.rbx, .rbp, .r12, .r13, .r14, .r15] { asm.push(register) }
+    asm.alu(.sub, .rsp, 8)
+    asm.mov(.r12, .rdi)
+    asm.store(.base(.r12, ContextOffset.stackPointer), .rsp)
+    asm.load(.rbp, .base(.rdi, ContextOffset.stackHigh))
+    asm.load(.r9, .base(.rdi, ContextOffset.budget))
+    if isChecked {
+        asm.mov(.rax, .r9)
+        asm.shift(.shr, .rax, 1)
+        asm.store(.base(.r12, ContextOffset.reserve), .rax)
+    }
+    asm.mov(.rdi, .rsi)
+    asm.mov(.rsi, .rdx)
+    asm.call(body)
+    writeReturn(isChecked: isChecked, &asm)
+}
+
+/// Behind the body: gives back the budget and the caller's registers.
+private func writeReturn(isChecked: Bool, _ asm: inout Assembler) {
+    if isChecked { asm.store(.base(.r12, ContextOffset.budget), .r9) }
+    asm.alu(.sub, .rsp, -8)
+    for register in [GPR.r15, .r14, .r13, .r12, .rbp, .rbx] { asm.pop(register) }
+    asm.ret()
+}
+
+/// Where runs that trap end: the stack pointer of the entry, result 0.
+func writeLeave(_ leave: Label, isChecked: Bool, _ asm: inout Assembler) {
+    asm.bind(leave)
+    asm.load(.rsp, .base(.r12, ContextOffset.stackPointer))
+    asm.alu(.xor, .rax, .rax, .w32)
+    writeReturn(isChecked: isChecked, &asm)
+}

@@ -1,0 +1,159 @@
+internal import ISA
+
+/// What one look over a program tells: its functions, where jumps end, which registers are alive.
+struct ProgramLayout {
+    /// A function of the program: the instructions up to the next function's first.
+    struct Function {
+        let start: Int
+        var end: Int
+        let label: Label
+        /// r6 to r9, one bit each, where the function writes them.
+        var saved: UInt16 = 0
+        var hasCalls = false
+        var hasMayGoto = false
+        /// Whether it, or something that runs in its frame, uses r10.
+        var needsFrame = false
+    }
+
+    private(set) var functions: [Function] = []
+    /// Label of each instruction that a jump ends at.
+    private(set) var labels: [Label?]
+    /// For an instruction that a backward jump ends at: instructions of the longest such loop; else 0.
+    private(set) var loops: [Int32]
+    /// Registers whose values are still needed before each instruction, one bit each; one element more than instructions.
+    private(set) var live: [UInt16]
+    /// Upper estimate of code bytes before each instruction, for the choice of short jumps.
+    private(set) var estimate: [Int32]
+
+    init(
+        _ code: UnsafeBufferPointer<LinkedInstruction>,
+        _ assembler: inout Assembler,
+        isChecked: Bool
+    ) throws(CodeError) {
+        let count = code.count
+        labels = [Label?](repeating: nil, count: count)
+        loops = [Int32](repeating: 0, count: count)
+        live = [UInt16](repeating: 0, count: count + 1)
+        estimate = [Int32](repeating: 0, count: count + 1)
+        var isFunction = [Bool](repeating: false, count: count)
+        if count > 0 { isFunction[0] = true }
+        for index in 0..<count {
+            let instruction = unsafe code[index]
+            let target = Int(instruction.target)
+            switch instruction.opcode.shape {
+            case .jump, .conditionalJump, .mayGoto:
+                if labels[target] == nil { labels[target] = assembler.makeLabel() }
+                if target <= index { loops[target] = max(loops[target], Int32(truncatingIfNeeded: index - target + 1)) }
+            case .call(.local), .wide(.function): isFunction[target] = true
+            case .arithmetic, .negate, .signExtend, .byteOrder, .wide, .packet, .load, .store, .atomic, .call, .exit: break
+            }
+            let bytes = estimatedSize(instruction, isChecked: isChecked) + (loops[index] != 0 ? 24 : 0)
+            estimate[index + 1] = estimate[index] + bytes
+        }
+        for index in 0..<count where isFunction[index] {
+            if let last = functions.indices.last { functions[last].end = index }
+            functions.append(Function(start: index, end: count, label: assembler.makeLabel()))
+        }
+        for index in functions.indices { unsafe try look(at: index, code) }
+        unsafe findLive(code)
+    }
+
+    /// The function that starts at an instruction.
+    func function(at start: Int) -> Function? { functions.first { $0.start == start } }
+
+    /// What one function does, and that it keeps to itself: compiled code cannot jump from one frame into another.
+    private mutating func look(at index: Int, _ code: UnsafeBufferPointer<LinkedInstruction>) throws(CodeError) {
+        var function = functions[index]
+        for at in function.start..<function.end {
+            let instruction = unsafe code[at]
+            let effects = Effects(instruction)
+            function.saved |= effects.writes & 0b11_1100_0000
+            if effects.reads >> 10 & 1 != 0 { function.needsFrame = true }
+            var goesOn = at + 1 == function.end
+            switch instruction.opcode.shape {
+            case .jump, .conditionalJump, .mayGoto:
+                let target = Int(instruction.target)
+                if target < function.start || target >= function.end { throw .crossesFunctions(instruction: at) }
+                if case .jump = instruction.opcode.shape { goesOn = false }
+                if case .mayGoto = instruction.opcode.shape { function.hasMayGoto = true }
+            case .call(let kind):
+                function.hasCalls = true
+                switch kind {
+                case .helper:
+                    // Tail calls and callbacks run code that may use the stack.
+                    switch instruction.imm {
+                    case 12, 164, 181: function.needsFrame = true
+                    default: break
+                    }
+                case .register: function.needsFrame = true
+                case .local, .kernelFunction: break
+                }
+            case .exit: goesOn = false
+            case .arithmetic, .negate, .signExtend, .byteOrder, .wide, .packet, .load, .store, .atomic: break
+            }
+            if goesOn { throw .crossesFunctions(instruction: at) }
+        }
+        functions[index] = function
+    }
+
+    /// Backward data flow until nothing changes.
+    private mutating func findLive(_ code: UnsafeBufferPointer<LinkedInstruction>) {
+        var effects: [Effects] = []
+        effects.reserveCapacity(code.count)
+        for index in 0..<code.count { effects.append(Effects(unsafe code[index])) }
+        var hasLoops = true
+        while hasLoops {
+            hasLoops = false
+            for index in stride(from: code.count - 1, through: 0, by: -1) {
+                let instruction = unsafe code[index]
+                var after: UInt16 = 0
+                switch instruction.opcode {
+                case .exit: break
+                case .jump, .jumpLong: after = live[Int(instruction.target)]
+                default:
+                    after = live[index + 1]
+                    if labels[min(max(0, Int(instruction.target)), code.count - 1)] != nil, instruction.opcode.isJump {
+                        after |= live[Int(instruction.target)]
+                    }
+                }
+                let before = after & ~effects[index].writes | effects[index].reads
+                if before != live[index] {
+                    live[index] = before
+                    // Only a loop's head can change what was computed before it.
+                    if loops[index] != 0 { hasLoops = true }
+                }
+            }
+        }
+    }
+}
+
+extension Opcode {
+    /// Whether `target` of the linked instruction is where it may jump to.
+    var isJump: Bool {
+        switch shape {
+        case .jump, .conditionalJump, .mayGoto: true
+        case .arithmetic, .negate, .signExtend, .byteOrder, .wide, .packet, .load, .store, .atomic, .call, .exit: false
+        }
+    }
+}
+
+/// Roughly the most bytes that an instruction compiles to; a jump that this makes too short is made again as a long one.
+private func estimatedSize(_ instruction: LinkedInstruction, isChecked: Bool) -> Int32 {
+    switch instruction.opcode.shape {
+    case .arithmetic(let operation, _, _):
+        switch operation {
+        case .div, .mod, .sdiv, .smod: 60
+        case .lsh, .rsh, .arsh, .add, .sub, .mul, .or, .and, .xor, .mov: 5
+        }
+    case .negate, .signExtend, .byteOrder: 6
+    case .wide: 10
+    case .packet: 12
+    case .load, .store: isChecked ? 30 : 6
+    case .atomic: isChecked ? 50 : 30
+    case .jump: 5
+    case .conditionalJump: 9
+    case .mayGoto: 20
+    case .call: 50
+    case .exit: 14
+    }
+}
