@@ -14,7 +14,7 @@ let common: [SwiftSetting] = [
 
 /// Settings of modules that run inside a target process.
 let inTarget: [SwiftSetting] =
-    common + (embedded ? [.enableExperimentalFeature("Embedded"), .unsafeFlags(["-wmo"])] : [])
+    common + (embedded ? [.enableExperimentalFeature("Embedded"), .unsafeFlags(["-wmo", "-Xfrontend", "-function-sections"])] : [])
 
 let cSettings: [CSetting] = [
     .unsafeFlags(["-Wall", "-Wextra", "-Werror", "-std=gnu17", "-fno-stack-protector", "-fPIC"])
@@ -28,7 +28,12 @@ let agentTargets: [Target] = [
     .target(name: "ISA", swiftSettings: inTarget),
     .target(name: "Runtime", dependencies: ["ISA", "CSession", "CRuntime"], swiftSettings: inTarget),
     .target(name: "UBPFVM", dependencies: ["ISA", "Runtime", "CSession", "CRuntime"], swiftSettings: inTarget),
-    .target(name: "JIT", dependencies: ["ISA", "Runtime", "UBPFVM", "CSession", "CRuntime"], swiftSettings: inTarget),
+    // Compiles once per attach and calls nothing hot: small code is worth more than fast code.
+    .target(
+        name: "JIT",
+        dependencies: ["ISA", "Runtime", "UBPFVM", "CSession", "CRuntime"],
+        swiftSettings: inTarget + [.unsafeFlags(["-Osize"], .when(configuration: .release))]
+    ),
     .target(
         name: "CPatch",
         dependencies: ["CSession", "CRuntime"],

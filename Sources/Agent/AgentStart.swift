@@ -103,6 +103,7 @@ private func attach(image: Int32, shared: Int32, pid: UInt32) throws(AgentError)
         unsafe process.pointee.probes = view.probe(0)
         unsafe process.pointee.statistics = view.statistics(0)
         unsafe process.pointee.pid = UInt64(pid)
+        unsafe process.pointee.code = unsafe compilePrograms(view)
         let count = try patchSites(view)
         unsafe view.sharedHeader.pointee.agent_pid = pid
         unsafe view.sharedHeader.pointee.agent_state = CSESSION_AGENT_ATTACHED.rawValue

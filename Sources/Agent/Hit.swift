@@ -80,12 +80,15 @@ private func runPrograms(
     let context = unsafe UnsafeMutableRawPointer(state).assumingMemoryBound(to: cruntime_context.self)
     if unsafe state.pointee.prepared == 0 {
         unsafe prepareContext(context, view)
+        unsafe prepareWindows(context)
         unsafe state.pointee.prepared = 1
     }
     let address = UInt64(UInt(bitPattern: regs))
     unsafe context.pointee.regs = unsafe regs
     unsafe context.pointee.context_low = address
     unsafe context.pointee.context_high = address &+ UInt64(MemoryLayout<cruntime_regs>.size)
+    unsafe context.pointee.context_window.low = address
+    unsafe context.pointee.context_window.span = UInt64(MemoryLayout<cruntime_regs>.size &- 8)
     unsafe context.pointee.function_ip = unsafe site.pointee.address
     unsafe cpatch_find_bounds(state, regs.pointee.rsp)
     var index = first
@@ -100,9 +103,15 @@ private func runPrograms(
         unsafe context.pointee.cpu_slot = -1
         unsafe context.pointee.budget = budget
         unsafe context.pointee.trap.kind = 0
-        let instructions = unsafe view.instructions(program)
-        let length = unsafe Int32(truncatingIfNeeded: view.program(program).pointee.instruction_count)
-        _ = unsafe Interpreter.run(context, instructions, length, r1: address, r2: 0)
+        let code = unsafe process.pointee.code == nil ? 0 : unsafe process.pointee.code.unsafelyUnwrapped[program]
+        if code != 0 {
+            _ = unsafe cruntime_run(code, context, address, 0)
+            unsafe endRun(context)
+        } else {
+            let instructions = unsafe view.instructions(program)
+            let length = unsafe Int32(truncatingIfNeeded: view.program(program).pointee.instruction_count)
+            _ = unsafe Interpreter.run(context, instructions, length, r1: address, r2: 0)
+        }
         unsafe cpatch_count(&counters.pointee.hits)
         if unsafe context.pointee.trap.kind != 0 {
             let trap = unsafe UInt64(context.pointee.trap.kind) << 32 | UInt64(context.pointee.trap.instruction)

@@ -126,6 +126,8 @@ struct cpatch_process {
     const volatile uint32_t *_Nullable owner;
     const struct csession_probe *_Nullable probes;
     struct csession_statistics *_Nullable statistics;
+    /// Address of each program's machine code, 0 where the interpreter runs it; null where it runs all.
+    const uint64_t *_Nullable code;
     uint32_t owner_tid;
     uint32_t site_count;
     uint64_t pid;
