@@ -8,6 +8,7 @@ extension Lowering {
         let short = Int32(truncatingIfNeeded: immediate)
         switch operation {
         case .mov:
+            origins[register] = .guest
             set(register, .constant(width == .w64 ? immediate : Int64(UInt32(truncatingIfNeeded: immediate))))
         case .add: add(register, width, short)
         case .sub:
@@ -50,11 +51,14 @@ extension Lowering {
     }
 
     private mutating func move(_ register: Int, _ width: OperandWidth, _ operand: Int) {
+        origins[register] = origins[operand]
         if case .constant(let number) = values[operand] {
             set(register, .constant(width == .w64 ? number : Int64(UInt32(truncatingIfNeeded: number))))
         } else if width == .w64 || hasZeroUpper(operand) {
             if register == operand { return }
-            if let sum = sum(operand) { set(register, .sum(sum)) } else { set(register, .copy(source(operand))) }
+            // What stays alive is computed once, not in both places.
+            if isLiveAfter(operand), copySource(operand) == nil { settle(operand) }
+            if let sum = term(operand) { set(register, .sum(sum)) } else { set(register, .copy(source(operand))) }
         } else {
             set(register, .low32(low(operand)))
         }
@@ -89,7 +93,9 @@ extension Lowering {
             defined(register, zeroUpper: true)
             return
         }
-        if let a = sum(register), let b = sum(operand), let sum = a.adding(b) {
+        // An index plus a pointer is a pointer, in either order.
+        if origins[register] == .guest { origins[register] = origins[operand] }
+        if let b = term(operand), let a = sum(register), let sum = a.adding(b) {
             set(register, .sum(sum))
         } else {
             operate(.add, width, register, from: operand)

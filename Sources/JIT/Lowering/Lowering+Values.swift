@@ -1,7 +1,8 @@
 // Values that wait: when they are written to their registers, and how others read them.
 //
 // The rule that keeps this simple: where a waiting value depends on a register other than its own, no other waiting value
-// depends on that own register. So writing one value needs at most one level of others to be written first.
+// depends on that own register. So writing one value needs at most one level of others to be written first, and never
+// changes a register that a third one depends on. `set` and `term` keep the rule.
 
 /// The machine register of each BPF register: the argument and result registers are those of C, so that helpers are called
 /// without moves; r6 to r9 and r10 survive calls in both worlds.
@@ -109,6 +110,14 @@ extension Lowering {
             count <= 3 ? Value.Sum(index: source, scale: count) : nil
         case .shifted: nil
         }
+    }
+
+    /// A register's value as part of another's: as `sum`, unless that would break the rule.
+    mutating func term(_ register: Int) -> Value.Sum? {
+        let own = machine(register)
+        let value = values[register]
+        if value.refers(to: own), !value.refers(onlyTo: own) { settle(register) }
+        return sum(register)
     }
 
     /// Whether the upper half of a BPF register is known to be zero.
