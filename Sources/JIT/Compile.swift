@@ -36,8 +36,6 @@ package struct CompileOptions {
         case .unchecked: false
         }
     }
-
-    var entryOrigin: Origin { hasPacket ? .packet : .context }
 }
 
 /// What generated code may use beyond the base of x86-64.

@@ -19,18 +19,18 @@ enum ContextOffset {
     static var contextWritable: Int32 { Int32(truncatingIfNeeded: CRUNTIME_CONTEXT_WRITABLE) }
 }
 
-/// The range that an address most likely lies in: a guess that only decides what is looked at first.
-enum Origin {
-    case stack, guest, packet, context
-
-    /// Offset of the range's `cruntime_window`.
-    var window: Int32 {
-        switch self {
-        case .stack: Int32(truncatingIfNeeded: CRUNTIME_STACK_WINDOW)
-        case .guest: Int32(truncatingIfNeeded: CRUNTIME_GUEST_WINDOW)
-        case .packet: Int32(truncatingIfNeeded: CRUNTIME_PACKET_WINDOW)
-        case .context: Int32(truncatingIfNeeded: CRUNTIME_CONTEXT_WINDOW)
+extension CompileOptions {
+    /// Offset of the `cruntime_window` that is looked at first for an access.
+    func window(_ origin: Origin, isWrite: Bool) -> Int32 {
+        switch origin {
+        case .stack: return Int32(truncatingIfNeeded: CRUNTIME_STACK_WINDOW)
+        case .context:
+            if hasPacket { return Int32(truncatingIfNeeded: CRUNTIME_PACKET_WINDOW) }
+            if !isWrite { return Int32(truncatingIfNeeded: CRUNTIME_CONTEXT_WINDOW) }
+        case .unknown: if session == nil { return Int32(truncatingIfNeeded: CRUNTIME_PACKET_WINDOW) }
+        case .guest: break
         }
+        return Int32(truncatingIfNeeded: CRUNTIME_GUEST_WINDOW)
     }
 }
 
@@ -53,16 +53,11 @@ enum TrapValue {
 extension Lowering {
     /// Checks the address in r11 for an access that follows.
     mutating func check(_ register: Int, _ size: AccessSize, isWrite: Bool, isAtomic: Bool) {
-        let origin = origins[register]
-        let window: Origin =
-            switch origin {
-            case .context where isWrite: .guest
-            case .stack, .guest, .packet, .context: origin
-            }
+        let window = options.window(origins[register], isWrite: isWrite)
         let (slow, back) = (asm.makeLabel(), asm.makeLabel())
         asm.mov(.r10, .r11)
-        asm.alu(.sub, .r10, .base(.r12, window.window))
-        asm.alu(.cmp, .r10, .base(.r12, window.window + 8))
+        asm.alu(.sub, .r10, .base(.r12, window))
+        asm.alu(.cmp, .r10, .base(.r12, window + 8))
         asm.jump(.above, slow)
         asm.bind(back)
         stubs.append(.check(slow, back: back, instruction: index, size, isWrite: isWrite))

@@ -8,7 +8,6 @@ extension Lowering {
         let short = Int32(truncatingIfNeeded: immediate)
         switch operation {
         case .mov:
-            origins[register] = .guest
             set(register, .constant(width == .w64 ? immediate : Int64(UInt32(truncatingIfNeeded: immediate))))
         case .add: add(register, width, short)
         case .sub:
@@ -51,7 +50,6 @@ extension Lowering {
     }
 
     private mutating func move(_ register: Int, _ width: OperandWidth, _ operand: Int) {
-        origins[register] = origins[operand]
         if case .constant(let number) = values[operand] {
             set(register, .constant(width == .w64 ? number : Int64(UInt32(truncatingIfNeeded: number))))
         } else if width == .w64 || hasZeroUpper(operand) {
@@ -93,8 +91,6 @@ extension Lowering {
             defined(register, zeroUpper: true)
             return
         }
-        // An index plus a pointer is a pointer, in either order.
-        if origins[register] == .guest { origins[register] = origins[operand] }
         if let b = term(operand), let a = sum(register), let sum = a.adding(b) {
             set(register, .sum(sum))
         } else {
@@ -151,8 +147,24 @@ extension Lowering {
             return shift(register, width, .shl, count: UInt8(truncatingIfNeeded: number.trailingZeroBitCount))
         }
         let from = width == .w64 ? source(register) : low(register)
+        // x * 3, 5 and 9 are sums.
+        if number == 3 || number == 5 || number == 9 {
+            let sum = Value.Sum(base: from, index: from, scale: number == 3 ? 1 : number == 5 ? 2 : 3)
+            if width == .w64 { return set(register, .sum(sum)) }
+            let own = define(register, reading: register)
+            asm.lea(own, .indexed(from, from, scale: sum.scale, 0), .w32)
+            return defined(register, zeroUpper: true)
+        }
         let own = define(register, reading: register)
-        asm.multiply(own, from, number, width)
+        if number > 2, (number - 1) & (number - 2) == 0 {
+            // x * (2^n + 1): a shift and an addition are faster than a multiplication.
+            asm.mov(.r10, from, width)
+            asm.shift(.shl, .r10, UInt8(truncatingIfNeeded: (number - 1).trailingZeroBitCount), width)
+            if own != from { asm.mov(own, from, width) }
+            asm.alu(.add, own, .r10, width)
+        } else {
+            asm.multiply(own, from, number, width)
+        }
         defined(register, zeroUpper: width == .w32)
     }
 

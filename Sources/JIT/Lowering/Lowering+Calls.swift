@@ -23,7 +23,6 @@ extension Lowering {
         for register in 0...5 { markInRegister(register) }
         let kept: UInt16 = 1 << UInt16(GPR.rbx.rawValue) | 0b111 << UInt16(GPR.r13.rawValue)
         zeroUpper &= kept
-        origins[0] = .guest
     }
 
     mutating func helperCall(_ instruction: LinkedInstruction) throws(CodeError) {

@@ -20,13 +20,11 @@ extension Lowering {
         values = InlineArray(repeating: .inRegister)
         pending = 0
         zeroUpper = 0
-        origins = InlineArray(repeating: .guest)
-        origins[10] = .stack
+        origins = Origins.atEntry(isProgram: function.start == 0)
         for index in 0..<4 where function.saved & Self.saved[index].bit != 0 { asm.push(Self.saved[index].register) }
         if localSize != 0 { asm.alu(.sub, .rsp, localSize) }
         if function.hasMayGoto { asm.store(.base(.rsp, 0), immediate: 8 << 20, size: .b32) }
         if function.start == 0 {
-            origins[1] = options.entryOrigin
             if isChecked {
                 // What the caller left in registers is none of the program's business.
                 for register in 0..<10 where register != 1 && register != 2 {

@@ -31,7 +31,7 @@ extension Lowering {
     ) {
         let left = Int(instruction.dst)
         let right = Int(instruction.src)
-        let target = Int(instruction.target)
+        let (target, next, isInverted) = destinations(instruction)
         var number: Int32? = operand == .imm ? Int32(truncatingIfNeeded: instruction.imm) : nil
         if operand == .reg, right != left, let known = constant(right) {
             number = width == .w64 ? Int32(exactly: known) : Int32(truncatingIfNeeded: known)
@@ -39,7 +39,7 @@ extension Lowering {
         if number == nil { _ = source(right) }
         _ = source(left)
         let operands = UInt16(1) << UInt16(left) | (operand == .reg ? UInt16(1) << UInt16(right) : 0)
-        flush(layout.live[target], keeping: layout.live[index + 1] | operands)
+        flush(layout.live[target], keeping: layout.live[next] | operands)
         // The two may have been copies of each other's registers, so they are asked again when all is settled.
         let a = source(left)
         if let number {
@@ -54,7 +54,23 @@ extension Lowering {
         } else {
             asm.alu(.cmp, a, source(right), width)
         }
-        jump(condition(comparison), to: target)
+        jump(isInverted ? condition(comparison).inverted : condition(comparison), to: target)
+        index = next - 1
+    }
+
+    /// Where a conditional jump goes and what comes after it.
+    ///
+    /// Compilers that can jump only a short way make `if c goto +1; goto far` of `if not c goto far`; that is undone here.
+    private func destinations(_ instruction: LinkedInstruction) -> (target: Int, next: Int, isInverted: Bool) {
+        let target = Int(instruction.target)
+        guard target == index + 2, target < function.end, layout.labels[index + 1] == nil else {
+            return (target, index + 1, false)
+        }
+        let following = unsafe code[index + 1]
+        switch following.opcode {
+        case .jump, .jumpLong: return (Int(following.target), target, true)
+        default: return (target, index + 1, false)
+        }
     }
 
     private func condition(_ comparison: Comparison) -> Condition {

@@ -9,7 +9,6 @@ extension Lowering {
         let at = location(base, instruction.target, size, isWrite: false)
         if isSigned { asm.loadSigned(own, at, size) } else { asm.loadZero(own, at, size) }
         defined(register, zeroUpper: !isSigned && size != .b64)
-        origins[register] = .guest
     }
 
     mutating func store(_ instruction: LinkedInstruction, _ size: AccessSize) {
@@ -37,7 +36,6 @@ extension Lowering {
             let own = define(base, reading: operand)
             asm.loadZero(own, location(operand, instruction.target, size, isWrite: false, isAtomic: true), size)
             defined(base, zeroUpper: size != .b64)
-            origins[base] = .guest
         case .storeRelease:
             _ = source(operand)
             let at = location(base, instruction.target, size, isWrite: true, isAtomic: true)

@@ -35,7 +35,7 @@ struct Lowering: ~Copyable {
     var stubs: [Stub] = []
 
     /// Where each register most likely points.
-    var origins = InlineArray<11, Origin>(repeating: .guest)
+    var origins = Origins()
     let isChecked: Bool
 
     init(
@@ -68,11 +68,14 @@ struct Lowering: ~Copyable {
             asm.align(16)
             asm.bind(function.label)
             try prologue()
-            for index in function.start..<function.end {
-                self.index = index
+            index = function.start
+            while index < function.end {
                 if let label = layout.labels[index] { startBlock(label) }
                 drop(notIn: layout.live[index])
-                try lower(unsafe code[index])
+                let instruction = unsafe code[index]
+                try lower(instruction)
+                if isChecked { origins.apply(instruction) }
+                index += 1
             }
         }
         try writeStubs()
@@ -82,6 +85,7 @@ struct Lowering: ~Copyable {
     private mutating func startBlock(_ label: Label) {
         flush(layout.live[index])
         zeroUpper = 0
+        if isChecked { origins.merge(layout.origins[index]) }
         if layout.loops[index] != 0 { asm.align(16) }
         asm.bind(label)
         if isChecked, layout.loops[index] != 0 { chargeBudget(layout.loops[index]) }

@@ -22,6 +22,8 @@ struct ProgramLayout {
     private(set) var loops: [Int32]
     /// Registers whose values are still needed before each instruction, one bit each; one element more than instructions.
     private(set) var live: [UInt16]
+    /// What is known of registers where jumps end; only for checked code.
+    private(set) var origins: [Origins] = []
     /// Upper estimate of code bytes before each instruction, for the choice of short jumps.
     private(set) var estimate: [Int32]
 
@@ -37,15 +39,21 @@ struct ProgramLayout {
         estimate = [Int32](repeating: 0, count: count + 1)
         var isFunction = [Bool](repeating: false, count: count)
         if count > 0 { isFunction[0] = true }
+        var effects: [Effects] = []
+        effects.reserveCapacity(count)
+        var flows = [Flow](repeating: .next, count: count)
         for index in 0..<count {
             let instruction = unsafe code[index]
             let target = Int(instruction.target)
+            effects.append(Effects(instruction))
             switch instruction.opcode.shape {
             case .jump, .conditionalJump, .mayGoto:
+                if case .jump = instruction.opcode.shape { flows[index] = .jump } else { flows[index] = .either }
                 if labels[target] == nil { labels[target] = assembler.makeLabel() }
                 if target <= index { loops[target] = max(loops[target], Int32(truncatingIfNeeded: index - target + 1)) }
             case .call(.local), .wide(.function): isFunction[target] = true
-            case .arithmetic, .negate, .signExtend, .byteOrder, .wide, .packet, .load, .store, .atomic, .call, .exit: break
+            case .exit: flows[index] = .end
+            case .arithmetic, .negate, .signExtend, .byteOrder, .wide, .packet, .load, .store, .atomic, .call: break
             }
             let bytes = estimatedSize(instruction, isChecked: isChecked) + (loops[index] != 0 ? 24 : 0)
             estimate[index + 1] = estimate[index] + bytes
@@ -54,21 +62,25 @@ struct ProgramLayout {
             if let last = functions.indices.last { functions[last].end = index }
             functions.append(Function(start: index, end: count, label: assembler.makeLabel()))
         }
-        for index in functions.indices { unsafe try look(at: index, code) }
-        unsafe findLive(code)
+        for index in functions.indices { unsafe try look(at: index, code, effects) }
+        unsafe findLive(code, effects, flows)
+        if isChecked { unsafe findOrigins(code) }
     }
 
     /// The function that starts at an instruction.
     func function(at start: Int) -> Function? { functions.first { $0.start == start } }
 
     /// What one function does, and that it keeps to itself: compiled code cannot jump from one frame into another.
-    private mutating func look(at index: Int, _ code: UnsafeBufferPointer<LinkedInstruction>) throws(CodeError) {
+    private mutating func look(
+        at index: Int,
+        _ code: UnsafeBufferPointer<LinkedInstruction>,
+        _ effects: [Effects]
+    ) throws(CodeError) {
         var function = functions[index]
         for at in function.start..<function.end {
             let instruction = unsafe code[at]
-            let effects = Effects(instruction)
-            function.saved |= effects.writes & 0b11_1100_0000
-            if effects.reads >> 10 & 1 != 0 { function.needsFrame = true }
+            function.saved |= effects[at].writes & 0b11_1100_0000
+            if effects[at].reads >> 10 & 1 != 0 { function.needsFrame = true }
             var goesOn = at + 1 == function.end
             switch instruction.opcode.shape {
             case .jump, .conditionalJump, .mayGoto:
@@ -96,31 +108,47 @@ struct ProgramLayout {
         functions[index] = function
     }
 
-    /// Backward data flow until nothing changes.
-    private mutating func findLive(_ code: UnsafeBufferPointer<LinkedInstruction>) {
-        var effects: [Effects] = []
-        effects.reserveCapacity(code.count)
-        for index in 0..<code.count { effects.append(Effects(unsafe code[index])) }
-        var hasLoops = true
-        while hasLoops {
-            hasLoops = false
-            for index in stride(from: code.count - 1, through: 0, by: -1) {
+    /// Carries guesses along jumps, backward ones too.
+    private mutating func findOrigins(_ code: UnsafeBufferPointer<LinkedInstruction>) {
+        origins = [Origins](repeating: Origins(), count: code.count)
+        for function in functions {
+            var known = Origins.atEntry(isProgram: function.start == 0)
+            for index in function.start..<function.end {
                 let instruction = unsafe code[index]
-                var after: UInt16 = 0
-                switch instruction.opcode {
-                case .exit: break
-                case .jump, .jumpLong: after = live[Int(instruction.target)]
-                default:
-                    after = live[index + 1]
-                    if labels[min(max(0, Int(instruction.target)), code.count - 1)] != nil, instruction.opcode.isJump {
-                        after |= live[Int(instruction.target)]
+                if labels[index] != nil { known.merge(origins[index]) }
+                known.apply(instruction)
+                if instruction.opcode.isJump { origins[Int(instruction.target)].merge(known) }
+            }
+        }
+    }
+
+    /// Where an instruction goes on.
+    private enum Flow {
+        case next, either, jump, end
+    }
+
+    /// Backward data flow until nothing changes.
+    private mutating func findLive(
+        _ code: UnsafeBufferPointer<LinkedInstruction>,
+        _ effects: [Effects],
+        _ flows: [Flow]
+    ) {
+        var hasChanged = true
+        while hasChanged {
+            hasChanged = false
+            for index in stride(from: code.count - 1, through: 0, by: -1) {
+                let after: UInt16 =
+                    switch flows[index] {
+                    case .next: live[index + 1]
+                    case .either: unsafe live[index + 1] | live[Int(code[index].target)]
+                    case .jump: unsafe live[Int(code[index].target)]
+                    case .end: 0
                     }
-                }
                 let before = after & ~effects[index].writes | effects[index].reads
                 if before != live[index] {
                     live[index] = before
-                    // Only a loop's head can change what was computed before it.
-                    if loops[index] != 0 { hasLoops = true }
+                    // Only the head of a loop matters to what was looked at before it.
+                    if loops[index] != 0 { hasChanged = true }
                 }
             }
         }

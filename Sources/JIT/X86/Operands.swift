@@ -42,6 +42,9 @@ package struct Label: Equatable, Sendable {
 package enum Condition: UInt8, CaseIterable, Sendable {
     case overflow, notOverflow, below, aboveEqual, equal, notEqual, belowEqual, above
     case sign, notSign, parity, notParity, less, greaterEqual, lessEqual, greater
+
+    /// The condition that holds where this one does not: the encodings differ in the lowest bit.
+    var inverted: Condition { Condition(rawValue: rawValue ^ 1) ?? self }
 }
 
 /// Two-operand arithmetic; the raw value is the digit of the immediate forms and bits 3 to 5 of the register ones.
