@@ -33,6 +33,9 @@ dist-tree: bpf
 	@rm -rf dist/share/ubpf/include dist/share/doc && mkdir -p dist/share/ubpf dist/share/doc/ubpf
 	@cp -r bpf/include dist/share/ubpf/include
 	@cp LICENSE NOTICE bpf/LICENSE.* dist/share/doc/ubpf/
+	@mkdir -p dist/include dist/lib/pkgconfig
+	@cp include/ubpf.h dist/include/
+	@cp include/ubpf.pc dist/lib/pkgconfig/
 
 bpf: $(tools) ## the BPF objects alone
 

@@ -14,7 +14,9 @@ let common: [SwiftSetting] = [
 
 /// Settings of modules that run inside a target process.
 let inTarget: [SwiftSetting] =
-    common + (embedded ? [.enableExperimentalFeature("Embedded"), .unsafeFlags(["-wmo", "-Xfrontend", "-function-sections"])] : [])
+    common
+    + (embedded
+        ? [.enableExperimentalFeature("Embedded"), .unsafeFlags(["-wmo", "-Xfrontend", "-function-sections"])] : [])
 
 let cSettings: [CSetting] = [
     .unsafeFlags(["-Wall", "-Wextra", "-Werror", "-std=gnu17", "-fno-stack-protector", "-fPIC"])
@@ -44,9 +46,16 @@ let agentTargets: [Target] = [
         dependencies: ["ISA", "Runtime", "UBPFVM", "JIT", "CSession", "CRuntime", "CPatch"],
         swiftSettings: inTarget
     ),
+    // include/ubpf.h, which Embedding implements.
+    .systemLibrary(name: "CUBPF", path: "include"),
+    .target(
+        name: "Embedding",
+        dependencies: ["ISA", "Runtime", "UBPFVM", "CSession", "CRuntime", "CUBPF"],
+        swiftSettings: inTarget
+    ),
     .target(
         name: "Preload",
-        dependencies: ["Agent"],
+        dependencies: ["Agent", "Embedding"],
         exclude: ["libubpf.map"],
         swiftSettings: inTarget,
         linkerSettings: [
@@ -73,6 +82,8 @@ let controllerTargets: [Target] = [
     .target(name: "Symbols", dependencies: ["CELF"], swiftSettings: common),
     .target(name: "Planner", dependencies: ["Symbols", "CCapstone"], swiftSettings: common),
     .target(name: "Inject", dependencies: ["CLinux"], swiftSettings: common),
+    .target(name: "Conformance", dependencies: ["ISA", "UBPFVM", "Embedding"], swiftSettings: common),
+    .executableTarget(name: "ubpf-conformance", dependencies: ["Conformance"], swiftSettings: common),
     .target(
         name: "UBPFTesting",
         dependencies: ["ISA", "Loader", "Verifier", "Runtime", "UBPFVM", "CSession", "CRuntime"],
@@ -122,6 +133,11 @@ let testTargets: [Target] = [
     tests("Planner", ["Symbols", "CCapstone"]),
     tests("Inject"),
     tests("Agent", ["Runtime", "UBPFVM", "ISA", "CSession", "CRuntime", "CPatch", "CUnwind"]),
+    .testTarget(
+        name: "ConformancePluginTests",
+        dependencies: ["Conformance", "ISA", "ubpf-conformance"],
+        swiftSettings: [.treatAllWarnings(as: .error)]
+    ),
     tests("UBPFTesting", exclude: ["Fixtures"]),
     tests("Controller", ["ISA", "Loader"]),
     // Every engine against every case, the kernel included where the tests run as root.
@@ -146,6 +162,7 @@ let package = Package(
             ? []
             : [
                 .executable(name: "ubpfrun", targets: ["ubpfrun"]),
+                .executable(name: "ubpf-conformance", targets: ["ubpf-conformance"]),
                 .library(name: "UBPFTesting", targets: ["UBPFTesting"]),
             ]),
     dependencies: embedded ? [] : [.package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")],

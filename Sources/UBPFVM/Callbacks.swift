@@ -61,6 +61,8 @@ func callAddress(_ activation: Activation, frame: UInt64, address: UInt64, _ r: 
         return callFunction(activation, frame: frame, entry: entry, r[1], r[2], r[3], r[4], r[5])
     }
     switch address {
+    case _ where unsafe context.pointee.user_helpers != nil && address < UInt64(CRUNTIME_USER_HELPERS):
+        return unsafe callHelper(context, UInt32(truncatingIfNeeded: address), r[1], r[2], r[3], r[4], r[5])
     case HelperNumber.tailCall:
         // The verifier of Linux knows tail calls by their immediate; through a register there is nothing to go by.
         unsafe raiseTrap(context, .unsupported, value: address)

@@ -17,8 +17,10 @@ package struct Trap: Error, Equatable, Sendable {
     }
 
     /// The trap that ended the last run; nil where it reached its `exit`.
-    package init?(_ context: UnsafeMutablePointer<cruntime_context>) {
-        let trap = unsafe context.pointee.trap
+    package init?(_ context: UnsafeMutablePointer<cruntime_context>) { unsafe self.init(context.pointee.trap) }
+
+    /// What a context says; nil where it says that there was none.
+    package init?(_ trap: cruntime_trap) {
         guard trap.kind != 0, let kind = TrapKind(rawValue: UInt8(truncatingIfNeeded: trap.kind)) else { return nil }
         self.init(kind, instruction: Int(trap.instruction), value: trap.value)
     }

@@ -66,7 +66,9 @@ struct cruntime_context {
     uint64_t callbacks_depth;
     uint64_t random;                     // state of bpf_get_prandom_u32
     uint64_t keys_low, keys_high;        // keys of hash maps: read only
-    uint64_t reserved[2];
+    // Where the program belongs to an embedder: addresses of its helpers by number, 0 for none. There are no other helpers then.
+    const uint64_t *_Nullable user_helpers;
+    uint64_t reserved;
     struct cruntime_reservation reservations[CRUNTIME_RESERVATIONS];
     // For compiled code: the stack pointer that a trap returns to, a spill, and what `may_goto` leaves of the budget.
     uint64_t machine_stack, machine_scratch, machine_reserve;
@@ -99,6 +101,16 @@ CRUNTIME_RT static inline uint64_t cruntime_run(
     uint64_t code, struct cruntime_context *_Nonnull context, uint64_t r1, uint64_t r2) {
     typedef uint64_t (*compiled)(struct cruntime_context *, uint64_t, uint64_t);
     return ((compiled)code)(context, r1, r2);
+}
+
+/// Entries of `cruntime_context.user_helpers`.
+#define CRUNTIME_USER_HELPERS 256
+
+/// Calls an embedder's helper.
+CRUNTIME_RT static inline uint64_t cruntime_call_user(
+    uint64_t helper, uint64_t r1, uint64_t r2, uint64_t r3, uint64_t r4, uint64_t r5) {
+    typedef uint64_t (*function)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
+    return ((function)helper)(r1, r2, r3, r4, r5);
 }
 
 /// What this CPU offers to compiled code (CPUID).

@@ -3,6 +3,8 @@ import CSession
 
 /// Runs helper `number` (`enum bpf_func_id`) and returns r0; a misuse raises a trap and returns 0.
 ///
+/// Programs of an embedder have the embedder's helpers and no others.
+///
 /// `bpf_tail_call` (12), `bpf_for_each_map_elem` (164) and `bpf_loop` (181) run programs: the engine handles them before it
 /// comes here.
 @_noLocks
@@ -15,7 +17,13 @@ package func callHelper(
     _ r4: UInt64,
     _ r5: UInt64
 ) -> UInt64 {
-    unsafe UInt64(bitPattern: dispatch(context, number, r1, r2, r3, r4, r5))
+    if let helpers = unsafe context.pointee.user_helpers {
+        guard number < CRUNTIME_USER_HELPERS, case let helper = unsafe helpers[Int(number)], helper != 0 else {
+            return unsafe UInt64(bitPattern: trap(context, .unknownHelper, UInt64(number)))
+        }
+        return cruntime_call_user(helper, r1, r2, r3, r4, r5)
+    }
+    return unsafe UInt64(bitPattern: dispatch(context, number, r1, r2, r3, r4, r5))
 }
 
 /// Whether `callHelper`, or the engine before it, has helper `number`.
