@@ -114,6 +114,11 @@ func tests(_ module: String, _ more: [Target.Dependency] = [], exclude: [String]
     )
 }
 
+let testing: [SwiftSetting] = [
+    .treatAllWarnings(as: .error), .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
 let testTargets: [Target] = [
     tests("ISA"),
     .target(
@@ -140,11 +145,19 @@ let testTargets: [Target] = [
     ),
     tests("UBPFTesting", exclude: ["Fixtures"]),
     tests("Controller", ["ISA", "Loader"]),
+    // The engines, a reference and random programs; for tests and for the fuzzer.
+    .target(
+        name: "EngineSupport",
+        dependencies: ["ISA", "UBPFVM", "JIT", "Runtime", "Kernel", "CRuntime"],
+        path: "Tests/EngineSupport",
+        swiftSettings: testing
+    ),
+    .executableTarget(name: "ubpf-fuzz", dependencies: ["EngineSupport", "ISA"], path: "Fuzz", swiftSettings: testing),
     // Every engine against every case, the kernel included where the tests run as root.
     .testTarget(
         name: "ConformanceTests",
-        dependencies: ["ISA", "UBPFVM", "JIT", "Runtime", "Kernel", "CSession", "CLinux"],
-        swiftSettings: [.treatAllWarnings(as: .error)]
+        dependencies: ["EngineSupport", "ISA", "UBPFVM", "JIT", "Runtime", "Kernel", "CSession", "CRuntime", "CLinux"],
+        swiftSettings: testing
     ),
     // Real processes under dist/lib/libubpf.so and dist/bin/ubpfrun; nothing of the agent is linked.
     .testTarget(

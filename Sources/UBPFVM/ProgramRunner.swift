@@ -44,11 +44,18 @@ package struct ProgramRunner: ~Copyable {
     /// Address of the packet's first byte, 0 where it is empty.
     package var packetAddress: UInt64 { packetSize == 0 ? 0 : unsafe context.pointee.packet_low }
 
-    /// The packet as programs left it.
+    /// The packet as programs left it; setting it keeps its size.
     package var packetBytes: [UInt8] {
-        var bytes: [UInt8] = []
-        for index in 0..<packetSize { bytes.append(unsafe packet.load(fromByteOffset: index, as: UInt8.self)) }
-        return bytes
+        get {
+            var bytes: [UInt8] = []
+            for index in 0..<packetSize { bytes.append(unsafe packet.load(fromByteOffset: index, as: UInt8.self)) }
+            return bytes
+        }
+        set {
+            for index in 0..<min(packetSize, newValue.count) {
+                unsafe packet.storeBytes(of: newValue[index], toByteOffset: index, as: UInt8.self)
+            }
+        }
     }
 
     /// Runs a linked program with a zeroed stack and returns r0; r1 and r2 are the packet's address and size unless given.

@@ -1,4 +1,5 @@
 import CRuntime
+import EngineSupport
 import Glibc
 import ISA
 import Kernel

@@ -1,3 +1,4 @@
+import EngineSupport
 import Glibc
 import ISA
 import Testing
@@ -57,33 +58,4 @@ import Testing
             #expect(isFound == planted.contains(opcode), "\(opcode)")
         }
     }
-}
-
-/// The first context on which two engines differ, as a message; nil where they agree on all.
-func firstDifference<A: Engine, B: Engine>(_ a: A.Type, _ b: B.Type, _ test: OpcodeCase) throws -> String? {
-    try firstDifference(a, b, test.program, test.contexts)
-}
-
-/// The first context on which two different engines differ, as a message.
-func firstDifference<A: Engine, B: Engine>(
-    _: A.Type,
-    _: B.Type,
-    _ program: [Instruction],
-    _ contexts: [[UInt8]]
-) throws -> String? {
-    precondition(A.name != B.name)
-    let first = try A(program)
-    let second = try B(program)
-    for context in contexts {
-        let (expected, actual) = (try first.run(context), try second.run(context))
-        if expected != actual {
-            return """
-                \(A.name) and \(B.name) differ on \(words(context).map { String($0, radix: 16) })
-                \(A.name): \(expected.result) \(words(expected.context).map { String($0, radix: 16) })
-                \(B.name): \(actual.result) \(words(actual.context).map { String($0, radix: 16) })
-                \(listing(program))
-                """
-        }
-    }
-    return nil
 }

@@ -26,7 +26,7 @@ extension Lowering {
     }
 
     mutating func helperCall(_ instruction: LinkedInstruction) throws(CodeError) {
-        let number = instruction.imm
+        let number = Int64(UInt32(truncatingIfNeeded: instruction.imm))
         if unsafe options.externals == nil {
             switch number {
             case 12: return try tailCall()
@@ -54,7 +54,9 @@ extension Lowering {
             let address = number < 256 ? unsafe externals[Int(number)] : 0
             return address == 0 ? nil : address
         }
-        return unsafe helperEntry(number).map { unsafe UInt64(UInt(bitPattern: unsafeBitCast($0, to: UnsafeRawPointer.self))) }
+        return unsafe helperEntry(number).map {
+            unsafe UInt64(UInt(bitPattern: unsafeBitCast($0, to: UnsafeRawPointer.self)))
+        }
     }
 
     /// Calls a C function with the arguments where they are, the context as the sixth; rax has its result.

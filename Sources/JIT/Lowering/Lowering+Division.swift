@@ -24,7 +24,8 @@ extension Lowering {
         if saved.savesRdx { asm.mov(.rdx, .r11) }
     }
 
-    mutating func divide(_ register: Int, _ width: OperandWidth, by operand: Int, isSigned: Bool, wantsRemainder: Bool) {
+    mutating func divide(_ register: Int, _ width: OperandWidth, by operand: Int, isSigned: Bool, wantsRemainder: Bool)
+    {
         if let number = constant(operand), operand != register {
             return divide(register, width, by: number, isSigned: isSigned, wantsRemainder: wantsRemainder)
         }
@@ -91,11 +92,13 @@ extension Lowering {
             return defined(register, zeroUpper: width == .w32)
         }
         flush(layout.live[index])
-        // Both scratch registers may be taken by what is saved, so the divisor goes where it cannot be in the way.
+        // Both scratch registers may be taken by what is saved, so the divisor goes to memory, in halves.
         let saved = save(register)
         if own != .rax { asm.mov(.rax, own, width) }
         asm.signExtendAccumulator(width)
-        asm.store(.base(.r12, ContextOffset.scratch), immediate: Int32(truncatingIfNeeded: number), size: .b64)
+        let place = ContextOffset.scratch
+        asm.store(.base(.r12, place), immediate: Int32(truncatingIfNeeded: number), size: .b32)
+        asm.store(.base(.r12, place + 4), immediate: Int32(truncatingIfNeeded: number >> 32), size: .b32)
         asm.divide(.base(.r12, ContextOffset.scratch), width)
         let result: GPR = wantsRemainder ? .rdx : .rax
         if own != result { asm.mov(own, result, width) }

@@ -148,7 +148,9 @@ extension Lowering {
     }
 
     private mutating func address(_ register: Int, _ offset: Int32) -> Address {
-        if let sum = sum(register)?.adding(Value.Sum(displacement: offset)), let address = sum.address { return address }
+        if let sum = sum(register)?.adding(Value.Sum(displacement: offset)), let address = sum.address {
+            return address
+        }
         if let number = constant(register) {
             asm.mov(.r11, UInt64(bitPattern: number &+ Int64(offset)))
             return .base(.r11, 0)

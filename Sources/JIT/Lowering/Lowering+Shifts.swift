@@ -8,7 +8,8 @@ extension Lowering {
             if width == .w32, !hasZeroUpper(register) { set(register, .low32(source(register))) }
             return
         }
-        if width == .w64, case .shifted(let from, isLeft: true, let before, .w64) = values[register], operation != .shl {
+        if width == .w64, case .shifted(let from, isLeft: true, let before, .w64) = values[register], operation != .shl
+        {
             if extend(register, from, isSigned: operation == .sar, up: before, down: count) { return }
         }
         if operation == .sar {

@@ -186,7 +186,11 @@ extension Lowering {
 
     /// `mov register, number` in the shortest form; changes flags.
     mutating func setConstant(_ register: GPR, _ number: Int64) {
-        if number == 0 { asm.alu(.xor, register, register, .w32) } else { asm.mov(register, UInt64(bitPattern: number)) }
+        if number == 0 {
+            asm.alu(.xor, register, register, .w32)
+        } else {
+            asm.mov(register, UInt64(bitPattern: number))
+        }
     }
 
     private mutating func write(_ sum: Value.Sum, to own: GPR) {

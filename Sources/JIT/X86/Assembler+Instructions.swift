@@ -102,7 +102,9 @@ extension Assembler {
     package mutating func jump(_ label: Label) { branch(Form.jump.encoding, label) }
     /// A jump of two bytes; the label must be near.
     package mutating func jumpShort(_ label: Label) { branch(Form.jumpShort.encoding, label) }
-    package mutating func jump(_ condition: Condition, _ label: Label) { branch(Form.jumpIf(condition).encoding, label) }
+    package mutating func jump(_ condition: Condition, _ label: Label) {
+        branch(Form.jumpIf(condition).encoding, label)
+    }
     /// A conditional jump of two bytes; the label must be near.
     package mutating func jumpShort(_ condition: Condition, _ label: Label) {
         branch(Form.jumpIfShort(condition).encoding, label)

@@ -1,9 +1,10 @@
 package import CRuntime
 
 /// A helper as generated code calls it: r1 to r5 where C has its first five arguments, then the context.
-package typealias HelperEntry = @convention(c) (
-    UInt64, UInt64, UInt64, UInt64, UInt64, UnsafeMutablePointer<cruntime_context>
-) -> UInt64
+package typealias HelperEntry =
+    @convention(c) (
+        UInt64, UInt64, UInt64, UInt64, UInt64, UnsafeMutablePointer<cruntime_context>
+    ) -> UInt64
 
 /// The function that a helper number means; nil for those that we do not have, and for those that run programs.
 ///

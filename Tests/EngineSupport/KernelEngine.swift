@@ -1,19 +1,19 @@
-import ISA
-import Kernel
+package import ISA
+internal import Kernel
 
 /// The kernel of this machine: verifier, JIT and `BPF_PROG_TEST_RUN`; needs root.
 ///
 /// Programs are of type SYSCALL, whose context is plain memory that is copied back.
-final class KernelEngine: Engine {
-    static let name = "kernel"
+package final class KernelEngine: Engine {
+    package static let name = "kernel"
     private let program: KernelProgram
 
-    init(_ program: [Instruction]) throws {
+    package init(_ program: [Instruction]) throws {
         // BPF_F_SLEEPABLE
         self.program = try KernelProgram(program, type: .syscall, flags: 1 << 4)
     }
 
-    func run(_ context: [UInt8]) throws -> Outcome {
+    package func run(_ context: [UInt8]) throws -> Outcome {
         let run = try program.run(context: context)
         return Outcome(result: run.result, context: run.context)
     }

@@ -1,18 +1,18 @@
-import ISA
+package import ISA
 
 /// A program for one opcode that reads its operands from the context and writes what it made of them there.
 ///
 /// Context words: 0 and 1 are the operands a and b, 2 to 5 receive the results.
-struct OpcodeCase {
-    let opcode: Opcode
-    let program: [Instruction]
+package struct OpcodeCase {
+    package let opcode: Opcode
+    package let program: [Instruction]
     /// The kernel's verifier refuses division by the constant 0 and shifts by constants outside the width.
-    let isForKernel: Bool
+    package let isForKernel: Bool
 
-    static let contextWords = 6
+    package static let contextWords = 6
 
     /// All programs of an opcode; empty for opcodes that need more than two operands and memory.
-    static func all(_ opcode: Opcode) -> [OpcodeCase] {
+    package static func all(_ opcode: Opcode) -> [OpcodeCase] {
         switch opcode.shape {
         case .arithmetic(let operation, let width, .imm):
             immediates.map { imm in
@@ -37,15 +37,15 @@ struct OpcodeCase {
     }
 
     /// Operand values where implementations go wrong.
-    static let edges: [UInt64] = [
+    package static let edges: [UInt64] = [
         0, 1, 2, 31, 32, 33, 63, 64, 65, 0x7f, 0x80, 0xff, 0x8000, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff,
         0x1_0000_0000, 0x0123_4567_89ab_cdef, 0x7fff_ffff_ffff_ffff, 0x8000_0000_0000_0000, 0xffff_ffff_8000_0000,
         0xffff_ffff_ffff_fffe, 0xffff_ffff_ffff_ffff,
     ]
-    static let immediates: [Int64] = [0, 1, 2, 7, 31, 32, 33, 63, 64, 127, 0x7fff_ffff, -0x8000_0000, -2, -1]
+    package static let immediates: [Int64] = [0, 1, 2, 7, 31, 32, 33, 63, 64, 127, 0x7fff_ffff, -0x8000_0000, -2, -1]
 
     /// Contexts for every pair of edges; where the operand is an immediate, for every a.
-    var contexts: [[UInt8]] {
+    package var contexts: [[UInt8]] {
         let usesB: Bool =
             switch opcode.shape {
             case .arithmetic(_, _, .imm), .conditionalJump(_, _, .imm), .store(_, .imm), .wide: false

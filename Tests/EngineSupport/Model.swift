@@ -1,4 +1,4 @@
-import ISA
+package import ISA
 
 // What operations mean, written from RFC 9669 in 128-bit arithmetic that cannot overflow; shares nothing with the VM.
 
@@ -19,7 +19,7 @@ private func register(_ value: Int128, _ bits: Int) -> UInt64 {
 }
 
 /// `a op b` in a register (RFC 9669 section 4.1).
-func model(_ operation: Operator, _ width: Width, _ a: UInt64, _ b: UInt64) -> UInt64 {
+package func model(_ operation: Operator, _ width: Width, _ a: UInt64, _ b: UInt64) -> UInt64 {
     let bits = width == .w64 ? 64 : 32
     let (x, y) = (unsigned(a, bits), unsigned(b, bits))
     let (s, t) = (signed(a, bits), signed(b, bits))
@@ -45,15 +45,15 @@ func model(_ operation: Operator, _ width: Width, _ a: UInt64, _ b: UInt64) -> U
 }
 
 /// `-a`.
-func modelNegate(_ width: Width, _ a: UInt64) -> UInt64 { model(.sub, width, 0, a) }
+package func modelNegate(_ width: Width, _ a: UInt64) -> UInt64 { model(.sub, width, 0, a) }
 
 /// `(s8|s16|s32)a` in a register.
-func modelSignExtend(_ width: Width, from size: Size, _ a: UInt64) -> UInt64 {
+package func modelSignExtend(_ width: Width, from size: Size, _ a: UInt64) -> UInt64 {
     register(signed(a, size.bits), width == .w64 ? 64 : 32)
 }
 
 /// The low bytes of `a`, reversed unless already in order.
-func modelByteOrder(_ order: ByteOrder, _ size: Size, _ a: UInt64) -> UInt64 {
+package func modelByteOrder(_ order: ByteOrder, _ size: Size, _ a: UInt64) -> UInt64 {
     let low = (0..<size.bytes).map { a >> UInt64(8 * $0) & 0xff }
     switch order {
     case .little: return low.enumerated().reduce(0) { $0 | $1.element << UInt64(8 * $1.offset) }
@@ -62,7 +62,7 @@ func modelByteOrder(_ order: ByteOrder, _ size: Size, _ a: UInt64) -> UInt64 {
 }
 
 /// Whether a conditional jump is taken (RFC 9669 section 4.3).
-func model(_ comparison: Comparison, _ width: Width, _ a: UInt64, _ b: UInt64) -> Bool {
+package func model(_ comparison: Comparison, _ width: Width, _ a: UInt64, _ b: UInt64) -> Bool {
     let bits = width == .w64 ? 64 : 32
     let (x, y) = (unsigned(a, bits), unsigned(b, bits))
     let (s, t) = (signed(a, bits), signed(b, bits))

@@ -1,11 +1,12 @@
+import CRuntime
+import EngineSupport
 import ISA
 import Runtime
 import Testing
-
-@testable import UBPFVM
+import UBPFVM
 
 /// What programs do with a session: maps, callbacks, tail calls.
-@Suite struct SessionProgramTests {
+@Suite(EngineTrait(SessionEngine.allCases)) struct SessionProgramTests {
     private static let programs = MapParameters(
         name: "programs",
         type: .programArray,
@@ -73,6 +74,8 @@ import Testing
         let fixture = try SessionFixture(maps: [Self.programs, Self.array])
         try fixture.add([.loadMap(.r2, 1), .mov64(.r3, 0), .call(.tailCall), .exit])
         try fixture.add([.mov64(.r2, 1), .mov64(.r3, 0), .call(.tailCall), .exit])
+        // Unchecked code relies on a verifier for this and what follows below.
+        guard SessionEngine.current != .jit else { return }
         #expect(throws: Trap(.wrongMapType, instruction: 2, value: 1)) { try fixture.run(0) }
         #expect(throws: Trap(.badArgument, instruction: 2, value: 1)) { try fixture.run(1) }
     }
@@ -100,6 +103,7 @@ import Testing
     }
 
     @Test func loopsAreBudgeted() throws {
+        guard SessionEngine.current != .jit else { return }
         #expect(throws: Trap.self) { try loop(1 << 23) }
     }
 
@@ -147,6 +151,7 @@ import Testing
         try fixture.add([.loadMapValue(.r1, 0, 2), .load16(.r0, .r1, 0), .exit])
         try fixture.add([.loadMapValue(.r1, 0, 0), .store8(.r1, 0, 1), .mov64(.r0, 0), .exit])
         #expect(try fixture.run(0) == 0x0403)
+        guard SessionEngine.current != .jit else { return }
         #expect { try fixture.run(1) } throws: { ($0 as? Trap)?.kind == .badWrite }
     }
 
@@ -158,6 +163,7 @@ import Testing
             .exit,
         ])
         let passes = try fixture.run()
-        #expect(passes > 1000 && passes < 5000)
+        // Unchecked code has no budget, only the limit of passes.
+        if SessionEngine.current == .jit { #expect(passes == 8 << 20) } else { #expect(passes > 1000 && passes < 5000) }
     }
 }

@@ -1,14 +1,19 @@
-import ISA
-import UBPFVM
+package import ISA
+internal import UBPFVM
 
 /// What a run leaves behind: r0 and the context memory.
-struct Outcome: Equatable {
-    var result: UInt32
-    var context: [UInt8]
+package struct Outcome: Equatable {
+    package var result: UInt32
+    package var context: [UInt8]
+
+    package init(result: UInt32, context: [UInt8]) {
+        self.result = result
+        self.context = context
+    }
 }
 
 /// Something that runs BPF programs whose r1 points to writable context memory.
-protocol Engine {
+package protocol Engine {
     /// Says which engine produced an outcome; tests assert on it, so that none is tested twice by mistake.
     static var name: String { get }
 
@@ -17,15 +22,15 @@ protocol Engine {
 }
 
 /// The interpreter that runs inside targets.
-struct VMEngine: Engine {
-    static let name = "vm"
-    let program: [LinkedInstruction]
+package struct VMEngine: Engine {
+    package static let name = "vm"
+    package let program: [LinkedInstruction]
 
-    init(_ program: [Instruction]) throws {
+    package init(_ program: [Instruction]) throws {
         self.program = try link(program, mapCount: 0) { _, _ in nil }
     }
 
-    func run(_ context: [UInt8]) throws -> Outcome {
+    package func run(_ context: [UInt8]) throws -> Outcome {
         var runner = ProgramRunner(packet: context)
         let result = try runner.run(program)
         return Outcome(result: UInt32(truncatingIfNeeded: result), context: runner.packetBytes)
@@ -33,11 +38,11 @@ struct VMEngine: Engine {
 }
 
 /// The VM with a mistake in it, which every comparison has to notice: logical shifts right are arithmetic ones.
-struct BrokenEngine: Engine {
-    static let name = "broken"
-    let vm: VMEngine
+package struct BrokenEngine: Engine {
+    package static let name = "broken"
+    package let vm: VMEngine
 
-    init(_ program: [Instruction]) throws {
+    package init(_ program: [Instruction]) throws {
         vm = try VMEngine(
             program.map { instruction in
                 var changed = instruction
@@ -53,20 +58,20 @@ struct BrokenEngine: Engine {
         )
     }
 
-    func run(_ context: [UInt8]) throws -> Outcome { try vm.run(context) }
+    package func run(_ context: [UInt8]) throws -> Outcome { try vm.run(context) }
 }
 
 /// 64-bit words as little-endian bytes.
-func bytes(_ words: [UInt64]) -> [UInt8] {
+package func bytes(_ words: [UInt64]) -> [UInt8] {
     words.flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> UInt64(8 * $0)) } }
 }
 
 /// Little-endian bytes as 64-bit words.
-func words(_ bytes: [UInt8]) -> [UInt64] {
+package func words(_ bytes: [UInt8]) -> [UInt64] {
     stride(from: 0, to: bytes.count, by: 8).map { start in
         (0..<8).reduce(0) { $0 | UInt64(bytes[start + $1]) << UInt64(8 * $1) }
     }
 }
 
 /// A listing for messages.
-func listing(_ program: [Instruction]) -> String { Disassembler().listing(program).joined(separator: "\n") }
+package func listing(_ program: [Instruction]) -> String { Disassembler().listing(program).joined(separator: "\n") }

@@ -1,11 +1,11 @@
-import ISA
+package import ISA
 
 /// A naive interpreter over decoded instructions, by the table of shapes and the model; slow, simple and independent.
 ///
 /// Has no helpers and no maps. Its addresses are its own, so programs must not make results of them.
-struct ReferenceEngine: Engine {
-    static let name = "reference"
-    let program: [Instruction]
+package struct ReferenceEngine: Engine {
+    package static let name = "reference"
+    package let program: [Instruction]
     private let slots: SlotMap
 
     enum Fault: Error {
@@ -14,12 +14,12 @@ struct ReferenceEngine: Engine {
         case outOfProgram
     }
 
-    init(_ program: [Instruction]) throws {
+    package init(_ program: [Instruction]) throws {
         self.program = program
         slots = SlotMap(program)
     }
 
-    func run(_ context: [UInt8]) throws -> Outcome {
+    package func run(_ context: [UInt8]) throws -> Outcome {
         var memory = Memory(context: context)
         let result = try call(0, frame: 0, arguments: [Memory.contextBase, UInt64(context.count), 0, 0, 0], &memory)
         return Outcome(result: UInt32(truncatingIfNeeded: result), context: memory.context)
@@ -93,20 +93,20 @@ struct ReferenceEngine: Engine {
 
 /// The two memories of a reference run.
 private struct Memory {
-    static let contextBase: UInt64 = 0x1000_0000
-    static let stackTop: UInt64 = 0x2000_1000
-    var context: [UInt8]
-    var stack = [UInt8](repeating: 0, count: 4096)
+    package static let contextBase: UInt64 = 0x1000_0000
+    package static let stackTop: UInt64 = 0x2000_1000
+    package var context: [UInt8]
+    package var stack = [UInt8](repeating: 0, count: 4096)
 
     init(context: [UInt8]) { self.context = context }
 
-    func load(_ address: UInt64, _ size: Size) throws -> UInt64 {
+    package func load(_ address: UInt64, _ size: Size) throws -> UInt64 {
         let (isStack, start) = try locate(address, size)
         let bytes = isStack ? stack : context
         return (0..<size.bytes).reduce(0) { $0 | UInt64(bytes[start + $1]) << UInt64(8 * $1) }
     }
 
-    mutating func store(_ address: UInt64, _ size: Size, _ value: UInt64) throws {
+    package mutating func store(_ address: UInt64, _ size: Size, _ value: UInt64) throws {
         let (isStack, start) = try locate(address, size)
         for index in 0..<size.bytes {
             let byte = UInt8(truncatingIfNeeded: value >> UInt64(8 * index))

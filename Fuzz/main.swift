@@ -1,0 +1,123 @@
+import EngineSupport
+import Glibc
+import ISA
+
+// ubpf-fuzz [--seed N] [--count N | --seconds N] [--kernel | --wild]: random programs on every engine until two disagree.
+
+/// What was asked for.
+struct Arguments {
+    var seed: UInt64 = 1
+    var count = UInt64.max
+    var seconds = 0.0
+    /// Programs that a verifier would refuse, on the interpreter and as checked code.
+    var isWild = false
+    var engines: [EngineKind] = [.reference, .vm, .jit, .checkedJIT, .plainJIT]
+
+    init(_ words: [String]) {
+        var rest = words[...]
+        while let word = rest.popFirst() {
+            if word == "--kernel" {
+                engines.append(.kernel)
+                continue
+            }
+            if word == "--wild" {
+                isWild = true
+                continue
+            }
+            guard let value = rest.popFirst() else { Self.fail("\(word) needs a value") }
+            switch word {
+            case "--seed": seed = UInt64(value) ?? 1
+            case "--count": count = UInt64(value) ?? 1
+            case "--seconds": seconds = Double(value) ?? 1
+            default: Self.fail("unknown option \(word)")
+            }
+        }
+        if count == .max, seconds == 0 { seconds = 60 }
+    }
+
+    static func fail(_ text: String) -> Never {
+        say("ubpf-fuzz: \(text)\nusage: ubpf-fuzz [--seed N] [--count N | --seconds N] [--kernel | --wild]")
+        exit(64)
+    }
+}
+
+/// A line on stderr.
+func say(_ text: String) {
+    let line = text + "\n"
+    _ = line.withCString { write(2, $0, strlen($0)) }
+}
+
+func seconds() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+}
+
+/// The seed that is being run, for the handler of crashes and hangs.
+nonisolated(unsafe) var currentSeed: UInt64 = 0
+
+/// Names the seed when generated code crashes or hangs.
+func nameSeedOnCrash() {
+    for number in [SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGALRM, SIGTRAP] {
+        signal(number) { number in
+            var digits: [20 of UInt8] = [20 of UInt8](repeating: 0x20)
+            var rest = currentSeed
+            for index in stride(from: 18, through: 0, by: -1) where rest > 0 || index == 18 {
+                digits[index] = 0x30 + UInt8(rest % 10)
+                rest /= 10
+            }
+            digits[19] = 10
+            write(2, "ubpf-fuzz: crash or hang (over 20 s) with seed", 46)
+            withUnsafeBytes(of: &digits) { bytes in _ = write(2, bytes.baseAddress, 20) }
+            _exit(70)
+        }
+    }
+}
+
+let arguments = Arguments(Array(CommandLine.arguments.dropFirst()))
+nameSeedOnCrash()
+let start = seconds()
+var shown = start
+var refused = 0
+var seed = arguments.seed
+var done: UInt64 = 0
+while done < arguments.count, arguments.seconds == 0 || seconds() - start < arguments.seconds {
+    currentSeed = seed
+    if done & 255 == 0 { alarm(20) }
+    if arguments.isWild {
+        if let difference = try compareWild(seed: seed).difference {
+            print("seed \(seed): \(difference)")
+            exit(1)
+        }
+        seed += 1
+        done += 1
+        continue
+    }
+    let program = RandomProgram.make(seed: seed, isForKernel: arguments.engines.contains(.kernel))
+    let contexts = RandomProgram.contexts(seed: seed, count: 3)
+    do {
+        if let difference = try firstDifference(arguments.engines.map(\.type), program, contexts) {
+            print("seed \(seed): \(difference)")
+            exit(1)
+        }
+    } catch  where arguments.engines.contains(.kernel) {
+        // Too many paths for the kernel's verifier.
+        refused += 1
+    } catch {
+        print("seed \(seed): \(error)\n\(listing(program))")
+        exit(1)
+    }
+    seed += 1
+    done += 1
+    if seconds() - shown > 5 {
+        shown = seconds()
+        say("ubpf-fuzz: \(done) programs, no disagreement, \(Int(shown - start)) s")
+    }
+}
+if arguments.isWild {
+    print("\(done) wild programs in \(Int(seconds() - start)) s, 0 disagreements between interpreter and checked code")
+    exit(0)
+}
+let names = arguments.engines.map(\.rawValue).joined(separator: ", ")
+let note = refused > 0 ? ", \(refused) refused by the kernel" : ""
+print("\(done) programs in \(Int(seconds() - start)) s, 0 disagreements between \(names)\(note)")

@@ -1,0 +1,149 @@
+package import CRuntime
+internal import CSession
+package import ISA
+internal import JIT
+package import Runtime
+package import UBPFVM
+
+/// The engines that can run programs of a session.
+package enum SessionEngine: String, CaseIterable, Sendable {
+    case vm, jit, checkedJIT
+
+    /// The engine that the running test is to use.
+    @TaskLocal package static var current = SessionEngine.vm
+}
+
+/// A session in this process's memory, with programs that run on `SessionEngine.current`.
+package final class SessionFixture {
+    private var builder = SessionBuilder(cpuCount: 2, probeCapacity: 1, perfRingSize: 4096, seed: 1)
+    private var image: UnsafeMutableRawPointer?
+    private var shared: UnsafeMutableRawPointer?
+    private let stack = UnsafeMutableRawPointer.allocate(byteCount: 4096, alignment: 16)
+    private let context = UnsafeMutablePointer<cruntime_context>.allocate(capacity: 1)
+    package var budget: UInt64 = 1 << 20
+    private var code: [UInt64] = []
+
+    package init(maps: [MapParameters] = []) throws {
+        context.initialize(to: cruntime_context())
+        for map in maps { _ = try builder.addMap(map) }
+        builder.layoutMaps()
+        mapCount = maps.count
+    }
+
+    private let mapCount: Int
+
+    deinit {
+        image?.deallocate()
+        shared?.deallocate()
+        stack.deallocate()
+        context.deallocate()
+    }
+
+    /// Links and adds a program.
+    @discardableResult
+    package func add(_ statements: [Statement]) throws -> Int {
+        let linked = try link(Assembly(statements).instructions, mapCount: mapCount) { map, offset in
+            let place = self.builder.valueLocation(map: map, offset: UInt64(offset))
+            return SegmentOffset(storage: Int(place.storage), offset: place.offset)
+        }
+        return builder.addProgram(name: "test", type: .kprobe, instructions: linked)
+    }
+
+    /// Lays out the session; no programs can be added afterwards.
+    package func open() -> SessionView {
+        if let image, let shared {
+            return SessionView(
+                image: image.assumingMemoryBound(to: UInt8.self),
+                shared: shared.assumingMemoryBound(to: UInt8.self)
+            )
+        }
+        let built = builder.finish(ownerPid: 1, ownerTid: 1)
+        let image = UnsafeMutableRawPointer.allocate(byteCount: built.bytes.count, alignment: 64)
+        let shared = UnsafeMutableRawPointer.allocate(byteCount: built.sharedSize, alignment: 64)
+        image.copyMemory(from: built.bytes, byteCount: built.bytes.count)
+        shared.initializeMemory(as: UInt8.self, repeating: 0, count: built.sharedSize)
+        built.initializeShared(shared)
+        (self.image, self.shared) = (image, shared)
+        let view = SessionView(
+            image: image.assumingMemoryBound(to: UInt8.self),
+            shared: shared.assumingMemoryBound(to: UInt8.self)
+        )
+        prepareContext(context, view)
+        context.pointee.stack_low = UInt64(UInt(bitPattern: stack))
+        context.pointee.stack_high = context.pointee.stack_low + 4096
+        prepareWindows(context)
+        context.pointee.cpu_slot = -1
+        context.pointee.pid_tgid = UInt64(cruntime_tid())
+        return view
+    }
+
+    /// Runs a program of the session.
+    package func run(_ program: Int = 0, r1: UInt64 = 0) throws(Trap) -> UInt64 {
+        let view = open()
+        context.pointee.budget = budget
+        context.pointee.program = UInt32(program)
+        let result: UInt64
+        if SessionEngine.current == .vm {
+            let count = Int32(view.program(program).pointee.instruction_count)
+            result = Interpreter.run(context, view.instructions(program), count, r1: r1, r2: 0)
+        } else {
+            context.pointee.trap = cruntime_trap(kind: 0, instruction: UInt32.max, value: 0)
+            context.pointee.tail_calls = 0
+            result = cruntime_run(entry(program, view), context, r1, 0)
+            endRun(context)
+        }
+        if let trap = Trap(context) { throw trap }
+        return result
+    }
+
+    /// The machine code of a program; compiled when first asked for, and never freed.
+    private func entry(_ program: Int, _ view: SessionView) -> UInt64 {
+        if code.isEmpty {
+            let mode: CompileOptions.Mode = SessionEngine.current == .jit ? .unchecked : .checked
+            let programs = (0..<Int(view.header.pointee.program_count)).map { index in
+                UnsafeBufferPointer(
+                    start: view.instructions(index),
+                    count: Int(view.program(index).pointee.instruction_count)
+                )
+            }
+            do {
+                code = try CompiledPrograms.compile(programs, CompileOptions(mode, session: view)).leak()
+            } catch {
+                preconditionFailure(error.description)
+            }
+        }
+        return code[program]
+    }
+
+    /// What the last run left in the context.
+    package var lastContext: cruntime_context { context.pointee }
+}
+
+/// Runs statements without a session on `SessionEngine.current`.
+package func run(_ statements: [Statement], packet: [UInt8] = [], budget: UInt64 = 1 << 20) throws -> UInt64 {
+    var runner = ProgramRunner(packet: packet)
+    runner.budget = budget
+    let program = try Assembly(statements).instructions
+    switch SessionEngine.current {
+    case .vm: return try runner.run(program)
+    case .jit, .checkedJIT:
+        var options = CompileOptions(SessionEngine.current == .jit ? .unchecked : .checked)
+        options.hasPacket = true
+        let compiled = try CompiledPrograms.compile(link(program, mapCount: 0) { _, _ in nil }, options)
+        do {
+            return try runner.run(compiled)
+        } catch {
+            throw RunError.trap(error)
+        }
+    }
+}
+
+/// The trap that statements end in; nil where they reach their `exit`.
+package func trap(_ statements: [Statement], packet: [UInt8] = [], budget: UInt64 = 1 << 20) throws -> Trap? {
+    do {
+        _ = try run(statements, packet: packet, budget: budget)
+        return nil
+    } catch RunError.trap(let trap) {
+        return trap
+    }
+}
