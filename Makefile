@@ -66,7 +66,10 @@ bench: build bench-programs ## our numbers beside heaptrack's and the kernel's
 	@scripts/deps bench
 	@scripts/bench
 
-fuzz: build ## longer runs of the fuzzing tests (FUZZ_ROUNDS=N)
+fuzz: deps ## random programs on all engines and mutated objects, for FUZZ_SECONDS (60) each
+	@swift build -c release --static-swift-stdlib --product ubpf-fuzz
+	@.build/release/ubpf-fuzz --seed $$RANDOM$$RANDOM --seconds $${FUZZ_SECONDS:-60}
+	@.build/release/ubpf-fuzz --wild --seed $$RANDOM$$RANDOM --seconds $${FUZZ_SECONDS:-60}
 	@UBPF_FUZZ_ROUNDS=$${FUZZ_ROUNDS:-2000000} swift test --filter 'Fuzz|fuzz|mutation'
 
 lint: ## format and layout checks

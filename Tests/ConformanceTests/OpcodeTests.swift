@@ -53,7 +53,7 @@ import Testing
         let planted: Set<Opcode> = [.rsh64Reg, .rsh64Imm, .rsh32Reg, .rsh32Imm]
         for opcode in [Opcode.rsh64Reg, .rsh64Imm, .rsh32Reg, .rsh32Imm, .lsh64Reg, .add64Imm] {
             let isFound = try OpcodeCase.all(opcode).contains {
-                try firstDifference(ReferenceEngine.self, BrokenEngine.self, $0) != nil
+                try firstDifference(ReferenceEngine.self, PlantedEngine.self, $0) != nil
             }
             #expect(isFound == planted.contains(opcode), "\(opcode)")
         }

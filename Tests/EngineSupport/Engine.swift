@@ -37,30 +37,6 @@ package struct VMEngine: Engine {
     }
 }
 
-/// The VM with a mistake in it, which every comparison has to notice: logical shifts right are arithmetic ones.
-package struct BrokenEngine: Engine {
-    package static let name = "broken"
-    package let vm: VMEngine
-
-    package init(_ program: [Instruction]) throws {
-        vm = try VMEngine(
-            program.map { instruction in
-                var changed = instruction
-                switch instruction.opcode {
-                case .rsh64Reg: changed.opcode = .arsh64Reg
-                case .rsh64Imm: changed.opcode = .arsh64Imm
-                case .rsh32Reg: changed.opcode = .arsh32Reg
-                case .rsh32Imm: changed.opcode = .arsh32Imm
-                default: break
-                }
-                return changed
-            }
-        )
-    }
-
-    package func run(_ context: [UInt8]) throws -> Outcome { try vm.run(context) }
-}
-
 /// 64-bit words as little-endian bytes.
 package func bytes(_ words: [UInt64]) -> [UInt8] {
     words.flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> UInt64(8 * $0)) } }

@@ -94,6 +94,10 @@ struct Malformed: CustomTestStringConvertible {
         }
     }
 
+    @Test func thereAreThousandsOfCases() {
+        #expect(Opcode.allCases.reduce(0) { $0 + Malformed.all($1).count } > 4000)
+    }
+
     @Test func unusedCodesAreUnknown() {
         let used = Set(Opcode.allCases.map(\.encoding.code))
         var unknown = 0

@@ -18,7 +18,7 @@ struct SharedCode {
         programs = assembler.makeLabel()
     }
 
-    /// Asks whether the bytes at r11 are in any range of the program; goes on only if so. r10 names the instruction.
+    /// Goes on only if the bytes at r11 are in some range of the program's; r10 names the instruction.
     mutating func slowCheck(_ size: AccessSize, isWrite: Bool, _ assembler: inout Assembler) -> Label {
         let slot = Int(size.rawValue) * 2 + (isWrite ? 1 : 0)
         if let label = checks[slot] { return label }
