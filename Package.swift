@@ -50,7 +50,7 @@ let agentTargets: [Target] = [
     .systemLibrary(name: "CUBPF", path: "include"),
     .target(
         name: "Embedding",
-        dependencies: ["ISA", "Runtime", "UBPFVM", "CSession", "CRuntime", "CUBPF"],
+        dependencies: ["ISA", "Runtime", "UBPFVM", "JIT", "CSession", "CRuntime", "CUBPF"],
         swiftSettings: inTarget
     ),
     .target(
@@ -82,7 +82,7 @@ let controllerTargets: [Target] = [
     .target(name: "Symbols", dependencies: ["CELF"], swiftSettings: common),
     .target(name: "Planner", dependencies: ["Symbols", "CCapstone"], swiftSettings: common),
     .target(name: "Inject", dependencies: ["CLinux"], swiftSettings: common),
-    .target(name: "Conformance", dependencies: ["ISA", "UBPFVM", "Embedding"], swiftSettings: common),
+    .target(name: "Conformance", dependencies: ["ISA", "UBPFVM", "JIT", "Embedding"], swiftSettings: common),
     .executableTarget(name: "ubpf-conformance", dependencies: ["Conformance"], swiftSettings: common),
     .target(
         name: "UBPFTesting",
@@ -138,6 +138,7 @@ let testTargets: [Target] = [
     tests("Planner", ["Symbols", "CCapstone"]),
     tests("Inject"),
     tests("Agent", ["Runtime", "UBPFVM", "ISA", "CSession", "CRuntime", "CPatch", "CUnwind"]),
+    tests("Embedding", ["ISA", "UBPFVM", "CUBPF", "CRuntime"], exclude: ["Fixtures"]),
     .testTarget(
         name: "ConformancePluginTests",
         dependencies: ["Conformance", "ISA", "ubpf-conformance"],

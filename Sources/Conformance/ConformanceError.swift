@@ -1,5 +1,6 @@
 internal import Embedding
 internal import ISA
+internal import JIT
 internal import UBPFVM
 
 /// Why the plugin has no result; every message of this module is made here.
@@ -26,8 +27,8 @@ package struct ConformanceError: Error, Equatable, Sendable {
         ConformanceError(message: "\(what): character \(offset + 1) is not part of a two-digit hexadecimal byte")
     }
 
-    static func noCompiler(_ option: String) -> ConformanceError {
-        ConformanceError(message: "\(option): this build has no compiler for programs; use --interpret")
+    static func program(_ error: CodeError) -> ConformanceError {
+        ConformanceError(message: "the program cannot be compiled: \(error.description)")
     }
 
     static func program(_ error: DecodeError) -> ConformanceError {

@@ -1,5 +1,6 @@
 internal import Embedding
 internal import ISA
+internal import JIT
 internal import UBPFVM
 
 /// Runs one program as a plugin of bpf_conformance (github.com/Alan-Jowett/bpf_conformance): r0 as the text for standard
@@ -20,13 +21,9 @@ package func conformanceResult(_ arguments: [String], input: () -> [UInt8]) thro
     } catch {
         throw .program(error)
     }
-    switch options.engine {
-    case .interpreter: break
-    case .compiled, .checkedCompiled: throw .noCompiler(options.engine.rawValue)
-    }
-    var runner = ProgramRunner(packet: options.memory)
-    do {
-        return String(try runner.run(linked), radix: 16) + "\n"
+    let engine = try Engine(options.engine, linked)
+    do throws(Trap) {
+        return String(try engine.run(options.memory), radix: 16) + "\n"
     } catch {
         throw .stopped(error, in: program)
     }
@@ -50,5 +47,32 @@ private func instructions(_ options: Options, _ input: () -> [UInt8]) throws(Con
         return try decode(slots)
     } catch {
         throw .program(error)
+    }
+}
+
+/// A program, ready to run.
+private struct Engine: ~Copyable {
+    private let program: [LinkedInstruction]
+    private let compiled: CompiledPrograms?
+
+    init(_ engine: Options.Engine, _ program: [LinkedInstruction]) throws(ConformanceError) {
+        self.program = program
+        do {
+            switch engine {
+            case .interpreter: compiled = nil
+            case .compiled: compiled = try CompiledPrograms.compile(program, CompileOptions(.unchecked))
+            case .checkedCompiled: compiled = try CompiledPrograms.compile(program, CompileOptions(.checked))
+            }
+        } catch {
+            throw .program(error)
+        }
+    }
+
+    func run(_ memory: [UInt8]) throws(Trap) -> UInt64 {
+        var runner = ProgramRunner(packet: memory)
+        switch compiled {
+        case .some(let code): return try runner.run(code)
+        case .none: return try runner.run(program)
+        }
     }
 }

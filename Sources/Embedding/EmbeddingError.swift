@@ -1,4 +1,5 @@
 internal import ISA
+internal import JIT
 internal import UBPFVM
 
 /// Why a call of the C API failed; every message of this module is made here.
@@ -29,14 +30,12 @@ package struct EmbeddingError: Error, Sendable {
         EmbeddingError("\(mode) is no mode; use UBPF_CHECKED or UBPF_UNCHECKED")
     }
 
-    static var noCompiler: EmbeddingError {
-        EmbeddingError("this build has no compiler for programs; use ubpf_vm_run()")
-    }
-
     // MARK: Programs
 
     static func program(_ error: DecodeError) -> EmbeddingError { EmbeddingError(error.description) }
     static func program(_ error: LinkError) -> EmbeddingError { EmbeddingError(error.description) }
+
+    static func program(_ error: CodeError) -> EmbeddingError { EmbeddingError(error.description) }
 
     static func unregistered(_ helper: Int64, at index: Int) -> EmbeddingError {
         EmbeddingError("instruction \(index): calls helper \(helper), which is not registered (ubpf_vm_register)")

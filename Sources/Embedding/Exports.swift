@@ -34,7 +34,6 @@ public func ubpf_vm_register(_ vm: OpaquePointer?, _ id: UInt32, _ helper: ubpf_
     unsafe perform(vm) { machine throws(EmbeddingError) in
         guard id < CRUNTIME_USER_HELPERS else { throw .helperNumber(id) }
         guard let helper else { throw .noHelper }
-        if unsafe machine.state.pointee.isCompiled { throw .isCompiled }
         machine.setHelper(id, unsafe UInt64(UInt(bitPattern: unsafeBitCast(helper, to: UnsafeRawPointer.self))))
     }
 }
@@ -54,7 +53,7 @@ public func ubpf_vm_allow(_ vm: OpaquePointer?, _ memory: UnsafeMutableRawPointe
 public func ubpf_vm_set_budget(_ vm: OpaquePointer?, _ instructions: UInt64) -> Int32 {
     unsafe perform(vm) { machine throws(EmbeddingError) in
         if unsafe machine.state.pointee.isCompiled { throw .isCompiled }
-        unsafe machine.state.pointee.budget = instructions == 0 ? UInt64.max : instructions
+        unsafe machine.state.pointee.budget = VirtualMachine.limit(instructions)
     }
 }
 
@@ -116,8 +115,9 @@ public func ubpf_vm_traps(_ vm: OpaquePointer?) -> UInt64 {
 /// The machine code.
 @c @implementation
 public func ubpf_vm_code(_ vm: OpaquePointer?, _ size: UnsafeMutablePointer<Int>?) -> UnsafeRawPointer? {
-    unsafe size?.pointee = 0
-    return nil
+    let code = unsafe Machine(vm)?.code
+    unsafe size?.pointee = code?.size ?? 0
+    return unsafe UnsafeRawPointer(bitPattern: UInt(code?.address ?? 0))
 }
 
 /// Calls `body` with the VM, and makes an error a text and -1.

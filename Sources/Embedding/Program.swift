@@ -5,7 +5,10 @@ internal import UBPFVM
 /// A program that was checked.
 struct Program {
     private(set) var instructions: [Instruction] = []
+    /// For the interpreter, with helpers as the embedder's.
     private(set) var linked: [LinkedInstruction] = []
+    /// Bytes of the stack that a run can use; never 0.
+    private(set) var stackSize = 8
 
     /// Without instructions: nothing was loaded.
     init() {}
@@ -30,8 +33,36 @@ struct Program {
             throw .program(error)
         }
         for index in linked.indices {
-            if case .callHelper = linked[index].opcode { linked[index].imm |= 1 << 32 }
+            if case .callHelper = linked[index].opcode { linked[index].imm |= Self.embedders }
         }
+        stackSize = neededStack()
+    }
+
+    /// Set in the number of a helper of the embedder's, so that the interpreter takes none for one of its own.
+    private static var embedders: Int64 { 1 << 32 }
+
+    /// As `link` made it, for the compiler.
+    var plain: [LinkedInstruction] {
+        var program = linked
+        for index in program.indices {
+            if case .callHelper = program[index].opcode { program[index].imm &= ~Self.embedders }
+        }
+        return program
+    }
+
+    /// All frames where there are calls, one where r10 is used; a run clears it, so less is faster.
+    private func neededStack() -> Int {
+        var size = 8
+        for instruction in instructions {
+            switch instruction.opcode.shape {
+            case .call(.local), .call(.register), .wide(.function):
+                return Int(Interpreter.maximumFrames * Interpreter.frameSize)
+            case .call(.helper), .call(.kernelFunction), .wide, .arithmetic, .negate, .signExtend, .byteOrder, .packet,
+                .load, .store, .atomic, .jump, .conditionalJump, .mayGoto, .exit:
+                if instruction.reads.contains(.framePointer) { size = Int(Interpreter.frameSize) }
+            }
+        }
+        return size
     }
 
     /// First instruction of each function that is called or referred to, in order; the program's own first.

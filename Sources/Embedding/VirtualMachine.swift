@@ -8,14 +8,27 @@ struct VirtualMachine: ~Copyable {
     var program = Program()
     /// The block that programs may touch in addition to their memory.
     var allowed: (low: UInt64, high: UInt64) = (0, 0)
-    /// Instructions of a checked run; `UInt64.max` stands for no limit.
+    /// Instructions of a checked run.
     var budget: UInt64 = 1 << 24
-    /// Code of the compiled program, of the kind that `cruntime_run` calls; 0: not compiled.
-    var code: UInt64 = 0
+    /// The program as code, in each mode once; the functions stay until the program goes.
+    var checked: CompiledFunction?
+    var unchecked: CompiledFunction?
+    /// Which of them was asked for last.
+    var lastIsChecked = true
     /// Runs of compiled code that were stopped; counted by any thread.
     var stops = StoppedRuns()
 
-    var isCompiled: Bool { code != 0 }
+    /// The budget that stands for a caller's number, 0 for none; compiled code counts it as a signed number.
+    static func limit(_ instructions: UInt64) -> UInt64 {
+        instructions == 0 ? UInt64(Int64.max) : min(instructions, UInt64(Int64.max))
+    }
+
+    var isCompiled: Bool {
+        switch (checked == nil, unchecked == nil) {
+        case (true, true): false
+        case (false, _), (_, false): true
+        }
+    }
 }
 
 /// A VM behind the pointer that C holds: one page of its own, so that a use after the end is a fault and not a riddle.

@@ -1,0 +1,74 @@
+internal import CRuntime
+internal import CUBPF
+internal import ISA
+internal import JIT
+internal import UBPFVM
+
+/// A compiled program as a C function.
+///
+/// C calls a few instructions that add what the code needs, and go on in one of the entries of Execution.swift.
+struct CompiledFunction: ~Copyable {
+    private let code: CodePages
+    private let thunk: CodePages
+
+    private init(_ code: consuming CodePages, _ thunk: consuming CodePages) {
+        self.code = code
+        self.thunk = thunk
+    }
+
+    /// Compiles a program of `vm`, which outlives the function.
+    static func make(_ program: Program, isChecked: Bool, vm: Machine) throws(EmbeddingError) -> CompiledFunction {
+        do throws(CodeError) {
+            var options = CompileOptions(isChecked ? .checked : .unchecked)
+            unsafe options.externals = unsafe vm.helpers
+            options.hasPacket = true
+            let compiled = try CompiledPrograms.compile(program.plain, options)
+            let (entry, address, size) = (compiled.entry(), compiled.address, compiled.size)
+            _ = compiled.leak()
+            let code = CodePages(address: address, size: size)
+            return CompiledFunction(code, try makeThunk(vm, entry, isChecked ? checkedEntry : uncheckedEntry))
+        } catch {
+            throw .program(error)
+        }
+    }
+
+    /// (memory, size) becomes (memory, size, vm, code).
+    private static func makeThunk(_ vm: Machine, _ code: UInt64, _ entry: UInt64) throws(CodeError) -> CodePages {
+        var assembler = Assembler(try CodeBuffer.map(capacity: 4096))
+        assembler.mov(.rdx, unsafe UInt64(UInt(bitPattern: vm.handle)))
+        assembler.mov(.rcx, code)
+        assembler.mov(.rax, entry)
+        assembler.jump(.rax)
+        let memory = try assembler.finalize()
+        let size = memory.count
+        return CodePages(address: memory.leak(), size: size)
+    }
+
+    var function: ubpf_function? { unsafe unsafeBitCast(UInt(thunk.address), to: ubpf_function?.self) }
+
+    var address: UInt64 { code.address }
+    var size: Int { code.size }
+}
+
+/// Pages of code, which go back at the end.
+///
+/// `ExecutableMemory` would do, but Embedded Swift cannot end the life of another module's non-copyable type.
+private struct CodePages: ~Copyable {
+    let address: UInt64
+    let size: Int
+
+    // munmap
+    deinit { _ = cruntime_syscall(11, Int64(bitPattern: address), Int64((size + 4095) & ~4095), 0, 0, 0, 0) }
+}
+
+private var checkedEntry: UInt64 {
+    let entry: @convention(c) (UnsafeMutableRawPointer?, Int, OpaquePointer?, UInt64) -> UInt64 =
+        unsafe ubpf_enter_checked
+    return unsafe UInt64(UInt(bitPattern: unsafeBitCast(entry, to: UnsafeRawPointer.self)))
+}
+
+private var uncheckedEntry: UInt64 {
+    let entry: @convention(c) (UnsafeMutableRawPointer?, Int, OpaquePointer?, UInt64) -> UInt64 =
+        unsafe ubpf_enter_unchecked
+    return unsafe UInt64(UInt(bitPattern: unsafeBitCast(entry, to: UnsafeRawPointer.self)))
+}
