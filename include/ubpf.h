@@ -52,7 +52,8 @@ void ubpf_vm_destroy(ubpf_vm *vm);
 /// Why the last call on `vm` failed, in one line; valid until the next call; "" if it did not fail.
 const char *ubpf_vm_error(const ubpf_vm *vm);
 
-/// Makes `helper` callable as number `id`. Register helpers before loading: a program that calls an unknown one is refused.
+/// Makes `helper` callable as number `id`. Register helpers before loading: a program that calls an unknown one is refused. Code that is
+/// compiled already keeps what it was compiled with.
 int ubpf_vm_register(ubpf_vm *vm, uint32_t id, ubpf_helper helper);
 
 /// Lets programs read and write `size` bytes at `memory` in addition; one such block a VM. Before compiling.
@@ -61,14 +62,15 @@ int ubpf_vm_allow(ubpf_vm *vm, void *memory, size_t size);
 /// Instructions that a checked run may execute before it is stopped; 0: no limit. Default 16,777,216. Before compiling.
 int ubpf_vm_set_budget(ubpf_vm *vm, uint64_t instructions);
 
-/// Loads `size` bytes of little-endian BPF instructions in place of any earlier program. Every instruction, jump and call is checked.
+/// Loads `size` bytes of little-endian BPF instructions in place of any earlier program, which stays where they are refused. Every
+/// instruction, jump and call is checked.
 int ubpf_vm_load(ubpf_vm *vm, const void *instructions, size_t size);
 
 /// Loads a program from an ELF object that clang made (`-target bpf`): the function or section called `name`, NULL for the first section with
 /// code, with the functions that it calls. Programs that use maps or global data are refused.
 int ubpf_vm_load_elf(ubpf_vm *vm, const void *object, size_t size, const char *name);
 
-/// Interprets the program with r1 = `memory` and r2 = `size`, checked; r0 goes to `result`. Memory must be writable.
+/// Interprets the program with r1 = `memory` and r2 = `size`, checked; r0 goes to `result`, unless that is NULL. Memory must be writable.
 int ubpf_vm_run(ubpf_vm *vm, void *memory, size_t size, uint64_t *result);
 
 /// Compiles the program; NULL on failure. The code lives as long as the VM and its program.

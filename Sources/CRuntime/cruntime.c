@@ -138,6 +138,24 @@ int32_t cruntime_compare(const void *a, const void *b, uint64_t size) {
     return 0;
 }
 
+uint64_t cruntime_enter_checked(void *memory, size_t size, void *vm, uint64_t code, cruntime_body body) {
+    struct cruntime_context context;
+    _Alignas(16) uint8_t stack[CRUNTIME_STACK_SIZE];
+    __builtin_memset_inline(&context, 0, sizeof context);
+    return body(memory, size, vm, code, &context, (uint64_t)(stack + sizeof stack));
+}
+
+uint64_t cruntime_enter_unchecked(void *memory, size_t size, const uint64_t *user_helpers, uint64_t code) {
+    struct cruntime_context context;
+    _Alignas(16) uint8_t stack[CRUNTIME_STACK_SIZE];
+    context.stack_low = (uint64_t)stack;
+    context.stack_high = (uint64_t)(stack + sizeof stack);
+    context.user_helpers = user_helpers;
+    context.budget = INT64_MAX;
+    context.trap.kind = 0;
+    return cruntime_run(code, &context, (uint64_t)memory, size);
+}
+
 void cruntime_pause(void) { __builtin_ia32_pause(); }
 
 uint32_t cruntime_cpu_features(void) {

@@ -6,7 +6,8 @@ internal import UBPFVM
 
 /// A compiled program as a C function.
 ///
-/// C calls a few instructions that add what the code needs, and go on in one of the entries of Execution.swift.
+/// C calls a few instructions that add what the code needs, and go on in `cruntime_enter_checked` or
+/// `cruntime_enter_unchecked`.
 struct CompiledFunction: ~Copyable {
     private let code: CodePages
     private let thunk: CodePages
@@ -26,18 +27,29 @@ struct CompiledFunction: ~Copyable {
             let (entry, address, size) = (compiled.entry(), compiled.address, compiled.size)
             _ = compiled.leak()
             let code = CodePages(address: address, size: size)
-            return CompiledFunction(code, try makeThunk(vm, entry, isChecked ? checkedEntry : uncheckedEntry))
+            return CompiledFunction(code, try makeThunk(vm, entry, isChecked: isChecked))
         } catch {
             throw .program(error)
         }
     }
 
-    /// (memory, size) becomes (memory, size, vm, code).
-    private static func makeThunk(_ vm: Machine, _ code: UInt64, _ entry: UInt64) throws(CodeError) -> CodePages {
+    /// (memory, size) becomes (memory, size, vm, code, body); helpers are where the VM is.
+    private static func makeThunk(_ vm: Machine, _ code: UInt64, isChecked: Bool) throws(CodeError) -> CodePages {
         var assembler = Assembler(try CodeBuffer.map(capacity: 4096))
-        assembler.mov(.rdx, unsafe UInt64(UInt(bitPattern: vm.handle)))
+        assembler.mov(.rdx, unsafe UInt64(UInt(bitPattern: vm.helpers)))
         assembler.mov(.rcx, code)
-        assembler.mov(.rax, entry)
+        if isChecked {
+            assembler.mov(.r8, unsafe UInt64(UInt(bitPattern: unsafeBitCast(enterChecked, to: UnsafeRawPointer.self))))
+            let entry:
+                @convention(c) (
+                    UnsafeMutableRawPointer?, Int, UnsafeMutableRawPointer, UInt64, @escaping cruntime_body
+                ) -> UInt64 = unsafe cruntime_enter_checked
+            assembler.mov(.rax, unsafe UInt64(UInt(bitPattern: unsafeBitCast(entry, to: UnsafeRawPointer.self))))
+        } else {
+            let entry: @convention(c) (UnsafeMutableRawPointer?, Int, UnsafePointer<UInt64>, UInt64) -> UInt64 =
+                unsafe cruntime_enter_unchecked
+            assembler.mov(.rax, unsafe UInt64(UInt(bitPattern: unsafeBitCast(entry, to: UnsafeRawPointer.self))))
+        }
         assembler.jump(.rax)
         let memory = try assembler.finalize()
         let size = memory.count
@@ -59,16 +71,4 @@ private struct CodePages: ~Copyable {
 
     // munmap
     deinit { _ = cruntime_syscall(11, Int64(bitPattern: address), Int64((size + 4095) & ~4095), 0, 0, 0, 0) }
-}
-
-private var checkedEntry: UInt64 {
-    let entry: @convention(c) (UnsafeMutableRawPointer?, Int, OpaquePointer?, UInt64) -> UInt64 =
-        unsafe ubpf_enter_checked
-    return unsafe UInt64(UInt(bitPattern: unsafeBitCast(entry, to: UnsafeRawPointer.self)))
-}
-
-private var uncheckedEntry: UInt64 {
-    let entry: @convention(c) (UnsafeMutableRawPointer?, Int, OpaquePointer?, UInt64) -> UInt64 =
-        unsafe ubpf_enter_unchecked
-    return unsafe UInt64(UInt(bitPattern: unsafeBitCast(entry, to: UnsafeRawPointer.self)))
 }

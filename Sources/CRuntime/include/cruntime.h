@@ -113,6 +113,22 @@ CRUNTIME_RT static inline uint64_t cruntime_call_user(
     return ((function)helper)(r1, r2, r3, r4, r5);
 }
 
+/// Bytes of a BPF stack: eight frames of 512.
+#define CRUNTIME_STACK_SIZE 4096
+
+/// Goes on with a run of an embedder's compiled program.
+typedef uint64_t (*_Nonnull cruntime_body)(
+    void *_Nullable memory, size_t size, void *_Nonnull vm, uint64_t code, struct cruntime_context *_Nonnull context,
+    uint64_t stack_high);
+
+/// Calls `body` with a zeroed context and the end of a stack that nobody cleared, both on the native stack.
+uint64_t cruntime_enter_checked(
+    void *_Nullable memory, size_t size, void *_Nonnull vm, uint64_t code, cruntime_body body);
+
+/// Calls compiled code without checks: of the context it looks at little, and only that is set.
+uint64_t cruntime_enter_unchecked(
+    void *_Nullable memory, size_t size, const uint64_t *_Nonnull user_helpers, uint64_t code);
+
 /// What this CPU offers to compiled code (CPUID).
 enum { CRUNTIME_CPU_BMI2 = 1 };
 uint32_t cruntime_cpu_features(void);
