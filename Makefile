@@ -12,7 +12,7 @@ tools := $(patsubst bpf/%.bpf.c,dist/share/ubpf/tools/%.bpf.o,$(wildcard bpf/*.b
 demos := $(BUILD)/demo/leaky $(BUILD)/demo/leaky-omit-frame-pointer
 benches := $(BUILD)/bench/malloc-loop
 
-.PHONY: help deps build test demo bench fuzz lint format install uninstall clean \
+.PHONY: help deps build test demo bench bench-vm vm-bench-programs fuzz lint format install uninstall clean \
 	swift-products build-static-stdlib bpf demos bench-programs dist-tree
 
 help: ## this list
@@ -61,6 +61,23 @@ test: ## the whole suite, as the caller and, for root, as nobody too
 demo: build demos ## memleak on a program that leaks, then on real ones
 	@scripts/deps demo
 	@scripts/demo
+
+vm_clang = $(shell . scripts/lib.sh && bpf_clang)
+vm_libbpf = $(shell pkg-config --exists libbpf 2>/dev/null && echo -DHAVE_LIBBPF $$(pkg-config --cflags --libs libbpf))
+vm_build := $(BUILD)/bench/vm
+
+# The programs are compiled by one compiler for all: what differs is the back end.
+vm-bench-programs: build
+	@mkdir -p $(vm_build)
+	@$(vm_clang) -target bpf -mcpu=v3 -O2 -fno-builtin -g -c Benchmarks/vm/programs.c -o $(vm_build)/programs.bpf.o
+	@$(vm_clang) -target bpf -mcpu=v3 -O2 -fno-builtin -g -c Benchmarks/vm/kernel.bpf.c -o $(vm_build)/kernel.bpf.o
+	@$(vm_clang) -O2 -fno-builtin -shared -fPIC Benchmarks/vm/programs.c -o $(vm_build)/programs.so
+	@$(vm_clang) -O2 -fno-builtin -fno-vectorize -fno-slp-vectorize -shared -fPIC Benchmarks/vm/programs.c -o $(vm_build)/programs-scalar.so
+	@PKG_CONFIG_PATH=dist/lib/pkgconfig cc -O2 -Wall -Wextra -Werror -DBUILD='"$(vm_build)"' Benchmarks/vm/vm-bench.c Benchmarks/vm/kernel.c \
+		-o $(vm_build)/vm-bench $$(PKG_CONFIG_PATH=dist/lib/pkgconfig pkg-config --cflags --libs ubpf) -Wl,-rpath,$(CURDIR)/dist/lib -lm $(vm_libbpf)
+
+bench-vm: vm-bench-programs ## the interpreter and the JIT beside native code and the kernel's JIT
+	@$(vm_build)/vm-bench
 
 bench: build bench-programs ## our numbers beside heaptrack's and the kernel's
 	@scripts/deps bench

@@ -73,6 +73,9 @@ int ubpf_vm_load_elf(ubpf_vm *vm, const void *object, size_t size, const char *n
 /// Interprets the program with r1 = `memory` and r2 = `size`, checked; r0 goes to `result`, unless that is NULL. Memory must be writable.
 int ubpf_vm_run(ubpf_vm *vm, void *memory, size_t size, uint64_t *result);
 
+/// Instructions that the last ubpf_vm_run() executed.
+uint64_t ubpf_vm_executed(const ubpf_vm *vm);
+
 /// Compiles the program; NULL on failure. The code lives as long as the VM and its program.
 ///
 /// A checked function that is stopped returns UINT64_MAX; ubpf_vm_traps() and ubpf_vm_error() tell.

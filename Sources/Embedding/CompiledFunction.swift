@@ -10,11 +10,14 @@ internal import UBPFVM
 /// `cruntime_enter_unchecked`.
 struct CompiledFunction: ~Copyable {
     private let code: CodePages
+    /// Where C's call arrives; empty where the code is a C function itself.
     private let thunk: CodePages
+    private let start: UInt64
 
-    private init(_ code: consuming CodePages, _ thunk: consuming CodePages) {
+    private init(_ code: consuming CodePages, _ thunk: consuming CodePages, start: UInt64) {
         self.code = code
         self.thunk = thunk
+        self.start = start
     }
 
     /// Compiles a program of `vm`, which outlives the function.
@@ -23,11 +26,16 @@ struct CompiledFunction: ~Copyable {
             var options = CompileOptions(isChecked ? .checked : .unchecked)
             unsafe options.externals = unsafe vm.helpers
             options.hasPacket = true
+            options.isStandalone = !isChecked
             let compiled = try CompiledPrograms.compile(program.plain, options)
             let (entry, address, size) = (compiled.entry(), compiled.address, compiled.size)
+            let isFunction = compiled.isStandalone
             _ = compiled.leak()
             let code = CodePages(address: address, size: size)
-            return CompiledFunction(code, try makeThunk(vm, entry, isChecked: isChecked))
+            if isFunction { return CompiledFunction(code, CodePages(address: 0, size: 0), start: entry) }
+            let thunk = try makeThunk(vm, entry, isChecked: isChecked)
+            let start = thunk.address
+            return CompiledFunction(code, thunk, start: start)
         } catch {
             throw .program(error)
         }
@@ -56,7 +64,7 @@ struct CompiledFunction: ~Copyable {
         return CodePages(address: memory.leak(), size: size)
     }
 
-    var function: ubpf_function? { unsafe unsafeBitCast(UInt(thunk.address), to: ubpf_function?.self) }
+    var function: ubpf_function? { unsafe unsafeBitCast(UInt(start), to: ubpf_function?.self) }
 
     var address: UInt64 { code.address }
     var size: Int { code.size }
@@ -70,5 +78,7 @@ private struct CodePages: ~Copyable {
     let size: Int
 
     // munmap
-    deinit { _ = cruntime_syscall(11, Int64(bitPattern: address), Int64((size + 4095) & ~4095), 0, 0, 0, 0) }
+    deinit {
+        if size != 0 { _ = cruntime_syscall(11, Int64(bitPattern: address), Int64((size + 4095) & ~4095), 0, 0, 0, 0) }
+    }
 }

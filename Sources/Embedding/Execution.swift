@@ -35,6 +35,7 @@ extension Machine {
                     r2: memory.high - memory.low
                 )
             }
+            unsafe state.pointee.executed = unsafe state.pointee.budget &- context.pointee.budget
         }
         if let trap = Trap(trap) { throw .stopped(trap, in: program.instructions) }
         return result

@@ -105,6 +105,13 @@ public func ubpf_vm_compile(_ vm: OpaquePointer?, _ mode: ubpf_mode) -> ubpf_fun
     return unsafe function
 }
 
+/// Instructions of the last interpreted run.
+@c @implementation
+public func ubpf_vm_executed(_ vm: OpaquePointer?) -> UInt64 {
+    guard let machine = unsafe Machine(vm) else { return 0 }
+    return unsafe machine.state.pointee.executed
+}
+
 /// Runs of checked code that were stopped.
 @c @implementation
 public func ubpf_vm_traps(_ vm: OpaquePointer?) -> UInt64 {

@@ -10,6 +10,8 @@ struct VirtualMachine: ~Copyable {
     var allowed: (low: UInt64, high: UInt64) = (0, 0)
     /// Instructions of a checked run.
     var budget: UInt64 = 1 << 24
+    /// Instructions of the last interpreted run.
+    var executed: UInt64 = 0
     /// The program as code, in each mode once; the functions stay until the program goes.
     var checked: CompiledFunction?
     var unchecked: CompiledFunction?

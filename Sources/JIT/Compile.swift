@@ -20,6 +20,8 @@ package struct CompileOptions {
     package var externals: UnsafePointer<UInt64>?
     /// Whether r1 points to packet memory instead of the program's context; only a guess that makes checks fast.
     package var hasPacket = false
+    /// Whether entries of unchecked code may be plain C functions: `uint64_t (uint64_t r1, uint64_t r2)`.
+    package var isStandalone = false
     /// Off in a second try, where a distance was estimated too short.
     var allowsShortJumps = true
 
@@ -54,6 +56,8 @@ package struct CPUFeatures: Sendable {
 package struct CompiledPrograms: ~Copyable {
     private let memory: ExecutableMemory
     private let entries: [Int]
+    /// Whether entries need no context: they make room for a stack, and run without `endRun`.
+    package let isStandalone: Bool
 
     /// Compiles programs together, so that tail calls find each other.
     ///
@@ -109,17 +113,26 @@ package struct CompiledPrograms: ~Copyable {
             assembler = lowering.takeAssembler()
         }
         var entries: [Int] = []
+        let canLeave = isChecked || shared.canLeave
         for body in bodies {
             assembler.align(16)
             entries.append(assembler.buffer.count)
-            writeEntry(body, isChecked: isChecked, canLeave: isChecked || shared.canLeave, &assembler)
+            if options.isStandalone, !canLeave {
+                writeStandaloneEntry(body, &assembler)
+            } else {
+                writeEntry(body, isChecked: isChecked, canLeave: canLeave, &assembler)
+            }
         }
         shared.write(&assembler)
         writeLeave(shared.leave, isChecked: isChecked, &assembler)
         assembler.align(8)
         assembler.bind(shared.programs)
         for body in bodies { assembler.data(addressOf: body) }
-        return CompiledPrograms(memory: try assembler.finalize(), entries: entries)
+        return CompiledPrograms(
+            memory: try assembler.finalize(),
+            entries: entries,
+            isStandalone: options.isStandalone && !canLeave
+        )
     }
 
     /// Address of a program's `uint64_t (struct cruntime_context *, uint64_t r1, uint64_t r2)`.

@@ -85,6 +85,24 @@ func writeEntry(_ body: Label, isChecked: Bool, canLeave: Bool, _ asm: inout Ass
     writeReturn(isChecked: isChecked, &asm)
 }
 
+/// A C function of (r1, r2) with a context and a BPF stack of its own, on the native stack.
+///
+/// Unchecked code without a session uses no field of the context but the spill.
+func writeStandaloneEntry(_ body: Label, _ asm: inout Assembler) {
+    let context: Int32 = 512
+    let stack: Int32 = 8 * 512
+    asm.push(.rbp)
+    asm.push(.r12)
+    asm.alu(.sub, .rsp, context + stack + 8)
+    asm.mov(.r12, .rsp)
+    asm.lea(.rbp, .base(.rsp, context + stack))
+    asm.call(body)
+    asm.alu(.sub, .rsp, -(context + stack + 8))
+    asm.pop(.r12)
+    asm.pop(.rbp)
+    asm.ret()
+}
+
 /// Behind the body: gives back the budget and the caller's registers.
 private func writeReturn(isChecked: Bool, _ asm: inout Assembler) {
     if isChecked { asm.store(.base(.r12, ContextOffset.budget), .r9) }
