@@ -63,7 +63,7 @@ let agentTargets: [Target] = [
                 (embedded ? [] : ["-static-stdlib"])
                     + [
                         "-Xlinker", "--version-script=\(Context.packageDirectory)/Sources/Preload/libubpf.map",
-                        "-Xlinker", "--gc-sections", "-Xlinker", "-z", "-Xlinker", "now",
+                        "-Xlinker", "--gc-sections", "-Xlinker", "-z", "-Xlinker", "defs", "-Xlinker", "-z", "-Xlinker", "now",
                         "-Xlinker", "-z", "-Xlinker", "relro", "-Xlinker", "-soname=libubpf.so",
                     ]
             )

@@ -15,7 +15,8 @@ public func start() {
     if given < 0, let programs = unsafe cpatch_given_programs() { socket = unsafe cpatch_start_helper(programs) }
     cpatch_clean_environment()
     guard socket >= 0 else {
-        log("no session")
+        // -EBUSY
+        log(socket == -16 ? "the init of a PID namespace cannot have a helper; start it with ubpfrun" : "no session")
         return
     }
     let keep = converse(socket) && given < 0

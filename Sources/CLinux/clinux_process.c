@@ -120,7 +120,7 @@ int32_t clinux_peer_pid(int32_t fd) {
 }
 
 static sigset_t original_mask;
-static struct sigaction original_sigpipe;
+static struct sigaction original_sigpipe, original_sigxfsz;
 static int signals_taken;
 
 int32_t clinux_signals(void) {
@@ -134,6 +134,8 @@ int32_t clinux_signals(void) {
         struct sigaction ignore = {.sa_handler = SIG_IGN};
         if (sigprocmask(SIG_BLOCK, &wanted, &original_mask) < 0) return -errno;
         if (sigaction(SIGPIPE, &ignore, &original_sigpipe) < 0) return -errno;
+        // A memfd counts against RLIMIT_FSIZE; too small a limit is then an error with a name.
+        if (sigaction(SIGXFSZ, &ignore, &original_sigxfsz) < 0) return -errno;
         signals_taken = 1;
     }
     int fd = signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -155,6 +157,7 @@ static void become(const struct clinux_child *child, int failure) {
     }
     if (signals_taken) {
         sigaction(SIGPIPE, &original_sigpipe, NULL);
+        sigaction(SIGXFSZ, &original_sigxfsz, NULL);
         sigprocmask(SIG_SETMASK, &original_mask, NULL);
     }
     execve(child->path, (char *const *)child->arguments, (char *const *)child->environment);
@@ -279,6 +282,7 @@ int32_t clinux_run(const char *path, char *const *arguments, int32_t output, int
     if (pid == 0) {
         if (signals_taken) {
             sigaction(SIGPIPE, &original_sigpipe, NULL);
+            sigaction(SIGXFSZ, &original_sigxfsz, NULL);
             sigprocmask(SIG_SETMASK, &original_mask, NULL);
         }
         if (dup2(output, 1) < 0 || dup2(errors, 2) < 0) _exit(127);

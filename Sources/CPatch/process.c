@@ -53,6 +53,8 @@ uint8_t *cpatch_map(int32_t descriptor, int32_t writable, uint64_t *size) {
     int64_t got = cruntime_syscall(SYS_mmap, 0, status.st_size, protection, MAP_SHARED, descriptor, 0);
     if (got < 0 && got > -4096) return NULL;
     *size = (uint64_t)status.st_size;
+    // Maps are large and mostly untouched; a core file would hold them in full.
+    CALL(SYS_madvise, got, status.st_size, MADV_DONTDUMP);
     return (uint8_t *)got;
 }
 

@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <stddef.h>
 #include <sys/auxv.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -190,7 +191,7 @@ static void leave(int status) {
     for (;;) CALL(SYS_exit_group, status, 0, 0);
 }
 
-int32_t cpatch_start_helper(const char *programs) {
+static int32_t start_helper(const char *programs) {
     int pair[2];
     int64_t failed = cruntime_syscall(
         SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (int64_t)pair, 0, 0);
@@ -224,6 +225,17 @@ int32_t cpatch_start_helper(const char *programs) {
     }
     CALL(SYS_close, pair[0], 0, 0);
     return (int32_t)child;
+}
+
+int32_t cpatch_start_helper(const char *programs) {
+    // The helper becomes a child of the nearest reaper. The init of a PID namespace is its own: it would wait for the helper,
+    // and the helper for it. A subreaper need not be one for the moment that this takes.
+    if (CALL(SYS_getpid, 0, 0, 0) == 1) return -EBUSY;
+    int reaps = 0;
+    if (CALL(SYS_prctl, PR_GET_CHILD_SUBREAPER, &reaps, 0) == 0 && reaps) CALL(SYS_prctl, PR_SET_CHILD_SUBREAPER, 0, 0);
+    int32_t socket = start_helper(programs);
+    if (reaps) CALL(SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0);
+    return socket;
 }
 
 // ---- The end ----

@@ -2,11 +2,15 @@
 #include "cpatch.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stddef.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-enum { STATES = 4096, LOOK_FOR_DEAD = 8 };
+enum { STATES = 4096, LOOK_FOR_DEAD = 8, RETRY = 256 };
+
+// A token is its own address, changed so that no pointer to it looks the same.
+#define TOKEN 0x75627066746f6b65ull
 
 // One block: state | BPF stack | rows. Pages are touched as they are used. Programs run on the target's own stack, as a
 // function that it calls would: collectors that stop threads by signals look for roots from the stack pointer upwards.
@@ -46,7 +50,6 @@ static struct cpatch_state *create(uint32_t index, uint32_t tid) {
     struct cpatch_state *state = (struct cpatch_state *)block;
     struct cruntime_context *context = &state->context;
     state->index = index;
-    state->token = (uint64_t)block ^ 0x75627066746f6b65ull;
     context->stack_low = (uint64_t)block + STATE_BYTES;
     context->stack_high = context->stack_low + CPATCH_BPF_STACK;
     context->rows = block + ROWS_AT;
@@ -61,8 +64,7 @@ static struct cpatch_state *claim(void) {
     uint32_t count = atomic_load_explicit(&state_count, memory_order_acquire);
     if (count > STATES) count = STATES;
     // Inherit from a thread that ended: a few entries each time bound both the cost and the growth.
-    uint32_t looks = count < STATES ? LOOK_FOR_DEAD : STATES;
-    if (looks > count) looks = count;
+    uint32_t looks = count < LOOK_FOR_DEAD ? count : LOOK_FOR_DEAD;
     uint32_t cursor = atomic_fetch_add_explicit(&dead_cursor, looks, memory_order_relaxed);
     for (uint32_t i = 0; i < looks; i++) {
         uint32_t index = (cursor + i) % count;
@@ -89,43 +91,57 @@ static struct cpatch_frame *frame_of(struct cruntime_regs *regs) {
     return (struct cpatch_frame *)((uint8_t *)regs - CPATCH_FRAME_REGS);
 }
 
-// A hit that was left by siglongjmp from a signal handler leaves `depth` set. Its frame is then dead, and its token gets
-// overwritten by whatever uses that stack next. A live frame's token never changes, so a changed one proves it dead.
-static int guard_is_stale(const struct cpatch_state *state) {
+// A hit that was left by siglongjmp from a signal handler leaves its guard behind. Its frame is then dead, and one of two
+// things tells so: something else uses that stack and has overwritten the token; or this hit's frame lies above the other
+// one on the same stack, where only frames of callers can be. A handler's own stack proves nothing, wherever it lies.
+static int guard_is_stale(uint64_t guard, uint64_t frame) {
     uint64_t word = 0;
-    if (state->guard_frame == 0) return 0;
-    return cruntime_read(&word, state->guard_frame, sizeof word) != 0 || word != state->token;
+    if (cruntime_read(&word, guard, sizeof word) != 0 || word != (guard ^ TOKEN)) return 1;
+    const struct cpatch_state *state = self.state;
+    if (frame <= guard || state == NULL) return 0;
+    stack_t other;
+    if (cruntime_syscall(SYS_sigaltstack, 0, (int64_t)&other, 0, 0, 0, 0) != 0 || (other.ss_flags & SS_ONSTACK)) return 0;
+    for (uint32_t i = 0; i < 4; i++) {
+        const struct cpatch_bounds *bounds = &state->bounds[i];
+        if (bounds->lasting && guard >= bounds->low && frame < bounds->high) return 1;
+    }
+    return 0;
 }
 
 struct cpatch_state *cpatch_enter(struct cruntime_regs *regs) {
+    uint64_t *token = &frame_of(regs)->token;
+    uint64_t guard = self.guard;
+    if (__builtin_expect(guard != 0, 0) && !guard_is_stale(guard, (uint64_t)token)) return NULL;
+    // One store makes this hit known; whatever interrupts before runs as if this hit had not begun.
+    *token = (uint64_t)token ^ TOKEN;
+    atomic_signal_fence(memory_order_seq_cst);
+    self.guard = (uint64_t)token;
+    atomic_signal_fence(memory_order_seq_cst);
     struct cpatch_state *state = self.state;
-    if (__builtin_expect(self.depth != 0, 0)) {
-        if (state == NULL || !guard_is_stale(state)) return NULL;
-    }
-    self.depth = 1;
     if (__builtin_expect(state == NULL, 0)) {
-        state = claim();
+        // With every state taken, asking for one costs system calls; most hits then do without.
+        if (self.wait != 0) {
+            self.wait--;
+        } else {
+            state = claim();
+            self.state = state;
+            if (state == NULL) self.wait = RETRY;
+        }
         if (state == NULL) {
-            self.depth = 0;
+            *(volatile uint64_t *)token = 0;
+            self.guard = 0;
             return NULL;
         }
-        self.state = state;
     }
-    atomic_signal_fence(memory_order_seq_cst);
-    struct cpatch_frame *frame = frame_of(regs);
-    state->token++;
-    frame->token = state->token;
-    state->guard_frame = (uint64_t)&frame->token;
-    atomic_signal_fence(memory_order_seq_cst);
     return state;
 }
 
 void cpatch_leave(struct cpatch_state *state) {
+    (void)state;
     atomic_signal_fence(memory_order_seq_cst);
-    *(volatile uint64_t *)state->guard_frame = 0;
-    state->guard_frame = 0;
+    *(volatile uint64_t *)self.guard = 0;
     atomic_signal_fence(memory_order_seq_cst);
-    self.depth = 0;
+    self.guard = 0;
 }
 
 // ---- Stack bounds ----
@@ -170,7 +186,7 @@ static struct cpatch_bounds look_up(uint64_t rsp) {
     if (rsp < top && top - rsp <= NEAR && readable(page, top)) return (struct cpatch_bounds){page, top, 1};
     struct search search = {rsp, 0, {0}};
     if (!cpatch_each_mapping(visit, &search) || search.found.end == 0)
-        return (struct cpatch_bounds){page, page + 4096, 1};
+        return (struct cpatch_bounds){page, page + 4096, 0};
     uint64_t low = search.found.start, high = search.found.end;
     if (search.found.is_stack) {
         // The main stack grows down: what is below its mapping now will be part of it when rsp is there.

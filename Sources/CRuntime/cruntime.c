@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "cruntime.h"
+#include "cruntime_dynamic.h"
 
 #include <cpuid.h>
 
@@ -26,9 +27,8 @@ int64_t cruntime_syscall(int64_t number, int64_t a, int64_t b, int64_t c, int64_
 
 static uint64_t clock_ns(clockid_t clock) {
     struct timespec now;
-    int saved = errno;
-    clock_gettime(clock, &now);
-    errno = saved;
+    if (cruntime_dynamic.clock_gettime == NULL || cruntime_dynamic.clock_gettime(clock, &now) != 0)
+        cruntime_syscall(SYS_clock_gettime, clock, (int64_t)&now, 0, 0, 0, 0);
     return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
@@ -101,7 +101,7 @@ int64_t cruntime_read_string(void *destination, uint64_t source, uint64_t size) 
 
 int32_t cruntime_find_module(uint64_t pc, struct cruntime_module *out) {
     struct dl_find_object found;
-    if (_dl_find_object((void *)pc, &found) != 0) return 0;
+    if (cruntime_dynamic.find_object == NULL || cruntime_dynamic.find_object((void *)pc, &found) != 0) return 0;
     out->start = (uint64_t)found.dlfo_map_start;
     out->end = (uint64_t)found.dlfo_map_end;
     out->bias = found.dlfo_link_map ? (uint64_t)found.dlfo_link_map->l_addr : 0;

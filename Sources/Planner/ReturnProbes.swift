@@ -33,5 +33,6 @@ package enum ReturnProbes {
     private static let readingReturnAddress: Set<String> = [
         "dlsym", "dlvsym", "dlopen", "dlmopen", "__libc_dlsym", "__libc_dlopen_mode", "__mcount", "_mcount", "mcount",
         "__fentry__", "__cyg_profile_func_enter", "__cyg_profile_func_exit",
+        "dl_iterate_phdr", "__dl_iterate_phdr",
     ]
 }

@@ -40,11 +40,11 @@ struct clinux_child {
     int32_t pidfd;       // out
 };
 
-/// Starts a child with the signal mask and SIGPIPE disposition that this process was started with. An exec that fails is
+/// Starts a child with the signal mask and SIGPIPE and SIGXFSZ dispositions that this process was started with. An exec that fails is
 /// reported as -errno and leaves no child.
 int32_t clinux_spawn(struct clinux_child *_Nonnull child);
 
-/// Remembers the signal mask, blocks SIGINT, SIGTERM, SIGCHLD and SIGUSR1, ignores SIGPIPE, and opens a signalfd.
+/// Remembers the signal mask, blocks SIGINT, SIGTERM, SIGCHLD and SIGUSR1, ignores SIGPIPE and SIGXFSZ, and opens a signalfd.
 int32_t clinux_signals(void);
 
 /// The next signal of a signalfd, or -EAGAIN.

@@ -51,8 +51,6 @@ struct cpatch_state {
     struct cruntime_context context;
     struct cpatch_bounds bounds[4];
     uint64_t bounds_next;
-    uint64_t guard_frame;  // address of the live frame's token
-    uint64_t token;        // of the running hit
     uint64_t prepared;     // the context knows the session
     uint32_t index;
     uint32_t cached_slots;
@@ -62,8 +60,8 @@ struct cpatch_state {
 /// The only thread-local data: initial-exec, in the static TLS block, so that reaching it takes one instruction.
 struct cpatch_thread {
     struct cpatch_state *_Nullable state;
-    volatile uint32_t depth;  // 1 while a hit is being handled on this thread
-    uint32_t reserved;
+    volatile uint64_t guard;  // address of the token of the hit that is being handled on this thread; 0: none
+    uint64_t wait;            // hits to let pass before this thread asks for a state again
 };
 
 /// Begins a hit: this thread's state, or null when the hit must not run programs (nested, or no state to be had).

@@ -1,0 +1,19 @@
+// Functions that cruntime.c calls on the probe path and that no program can replace.
+#ifndef CRUNTIME_DYNAMIC_H
+#define CRUNTIME_DYNAMIC_H
+
+#include <dlfcn.h>
+#include <stdint.h>
+#include <time.h>
+
+typedef int (*cruntime_clock)(clockid_t, struct timespec *);
+typedef int (*cruntime_find)(void *, struct dl_find_object *);
+
+/// Null where this process has none of them: the vDSO can be switched off, and a static program has no loader.
+struct cruntime_dynamic {
+    cruntime_clock clock_gettime;
+    cruntime_find find_object;
+};
+extern struct cruntime_dynamic cruntime_dynamic;
+
+#endif
