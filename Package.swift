@@ -18,6 +18,9 @@ let inTarget: [SwiftSetting] =
     + (embedded
         ? [.enableExperimentalFeature("Embedded"), .unsafeFlags(["-wmo", "-Xfrontend", "-function-sections"])] : [])
 
+/// For modules of the library that run before and after programs, not while they run.
+let small: [SwiftSetting] = [.unsafeFlags(["-Osize"], .when(configuration: .release))]
+
 let cSettings: [CSetting] = [
     .unsafeFlags(["-Wall", "-Wextra", "-Werror", "-std=gnu17", "-fno-stack-protector", "-fPIC"])
 ]
@@ -30,11 +33,10 @@ let agentTargets: [Target] = [
     .target(name: "ISA", swiftSettings: inTarget),
     .target(name: "Runtime", dependencies: ["ISA", "CSession", "CRuntime"], swiftSettings: inTarget),
     .target(name: "UBPFVM", dependencies: ["ISA", "Runtime", "CSession", "CRuntime"], swiftSettings: inTarget),
-    // Compiles once per attach and calls nothing hot: small code is worth more than fast code.
     .target(
         name: "JIT",
         dependencies: ["ISA", "Runtime", "UBPFVM", "CSession", "CRuntime"],
-        swiftSettings: inTarget + [.unsafeFlags(["-Osize"], .when(configuration: .release))]
+        swiftSettings: inTarget + small
     ),
     .target(
         name: "CPatch",
@@ -51,7 +53,7 @@ let agentTargets: [Target] = [
     .target(
         name: "Embedding",
         dependencies: ["ISA", "Runtime", "UBPFVM", "JIT", "CSession", "CRuntime", "CUBPF"],
-        swiftSettings: inTarget
+        swiftSettings: inTarget + small
     ),
     .target(
         name: "Preload",
@@ -63,7 +65,8 @@ let agentTargets: [Target] = [
                 (embedded ? [] : ["-static-stdlib"])
                     + [
                         "-Xlinker", "--version-script=\(Context.packageDirectory)/Sources/Preload/libubpf.map",
-                        "-Xlinker", "--gc-sections", "-Xlinker", "-z", "-Xlinker", "defs", "-Xlinker", "-z", "-Xlinker", "now",
+                        "-Xlinker", "--gc-sections", "-Xlinker", "-z", "-Xlinker", "defs", "-Xlinker", "-z", "-Xlinker",
+                        "now",
                         "-Xlinker", "-z", "-Xlinker", "relro", "-Xlinker", "-soname=libubpf.so",
                     ]
             )

@@ -21,6 +21,8 @@ package enum TrapKind: UInt8, CaseIterable, Sendable {
     case badJump
     /// A helper cannot be used on this type of map; `value` is the map's index.
     case wrongMapType
+    /// An observer ended the run.
+    case stopped
 
     /// The number stored in a context.
     ///

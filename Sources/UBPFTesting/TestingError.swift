@@ -92,6 +92,8 @@ public struct Trap: Error, Equatable, Sendable, CustomStringConvertible {
         case badJump
         /// A helper cannot be used on that type of map.
         case wrongMapType
+        /// An observer of the run ended it.
+        case stopped
     }
 
     /// What the program did wrong.
@@ -131,6 +133,7 @@ extension Trap.Kind {
         case .unsupported: self = .unsupported
         case .badJump: self = .badJump
         case .wrongMapType: self = .wrongMapType
+        case .stopped: self = .stopped
         }
     }
 }

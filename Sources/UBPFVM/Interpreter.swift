@@ -36,7 +36,7 @@ package enum Interpreter {
             context: context,
             program: program,
             count: count,
-            reserve: context.pointee.budget / 2
+            reserve: beginBudget(context) / 2
         )
         let result = execute(activation, entry: 0, frame: 0, r1, r2, 0, 0, 0)
         unsafe endRun(context)
@@ -97,7 +97,12 @@ private func interpret(
     run: while true {
         let i = pc
         pc.advance()
-        guard budget != 0 else { (trap, value) = (.budget, 0); break run }
+        if budget == 0 {
+            // The end of the budget, or an observer, for whom it ends at every instruction.
+            trap = unsafe oneMoreInstruction(context, program.index(i), r)
+            if trap != .none { break run }
+            budget = 1
+        }
         budget &-= 1
         switch i.opcode {
         // MARK: Arithmetic, 64 bits
@@ -436,7 +441,11 @@ private func interpret(
         case .jumpSignedLessEqual32Imm: if r[signedLow: i.dst] <= i.signedImm32 { pc = program[i.target] }
         case .jumpSignedLessEqual32Reg: if r[signedLow: i.dst] <= r[signedLow: i.src] { pc = program[i.target] }
         case .mayGoto:
-            if mayGotoLeft == 0 || budget <= activation.reserve { pc = program[i.target] } else { mayGotoLeft &-= 1 }
+            if mayGotoLeft == 0 || (unsafe isShort(context, budget, activation.reserve)) {
+                pc = program[i.target]
+            } else {
+                mayGotoLeft &-= 1
+            }
 
         // MARK: Calls
         case .callLocal:

@@ -10,6 +10,10 @@ struct Registers {
     @_noLocks @inline(__always)
     init(_ base: UnsafeMutablePointer<UInt64>) { unsafe self.base = unsafe base }
 
+    /// r0 to r10, for observers.
+    @inline(__always)
+    var pointer: UnsafePointer<UInt64> { @_noLocks get { unsafe UnsafePointer(base) } }
+
     /// All 64 bits.
     @inline(__always)
     subscript(_ index: Int) -> UInt64 {

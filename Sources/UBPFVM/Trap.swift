@@ -38,6 +38,7 @@ package struct Trap: Error, Equatable, Sendable {
         case .badArgument: "helper argument \(hexadecimal(value)) is no valid pointer, map or size"
         case .unsupported: "has no meaning outside the kernel"
         case .badJump: "jumps out of the program, to instruction \(value)"
+        case .stopped: "stopped by its observer"
         case .wrongMapType: "the helper does not work on the type of map \(value)"
         }
     }

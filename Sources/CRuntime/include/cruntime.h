@@ -37,6 +37,17 @@ struct cruntime_window {
     uint64_t span;  // bytes of the range minus 8, so that an access of up to 8 bytes at the last address stays inside
 };
 
+struct cruntime_context;
+
+/// Somebody who watches an interpreted run, one instruction at a time.
+struct cruntime_observer {
+    /// Called before each instruction with its index and r0 to r10; 0 ends the run.
+    int32_t (*_Nonnull step)(
+        void *_Nullable user, struct cruntime_context *_Nonnull context, uint32_t instruction, const uint64_t *_Nonnull registers);
+    void *_Nullable user;
+    uint64_t budget;  // instructions left
+};
+
 /// Everything one run of a program needs; lives in the per-thread state of the agent, or in a test.
 struct cruntime_context {
     // The session, as mapped in this process.
@@ -70,6 +81,7 @@ struct cruntime_context {
     const uint64_t *_Nullable user_helpers;
     uint64_t reserved;
     struct cruntime_reservation reservations[CRUNTIME_RESERVATIONS];
+    struct cruntime_observer *_Nullable observer;  // of interpreted runs; null for none
     // For compiled code: the stack pointer that a trap returns to, a spill, and what `may_goto` leaves of the budget.
     uint64_t machine_stack, machine_scratch, machine_reserve;
     struct cruntime_window stack_window, guest_window, packet_window, context_window;
@@ -95,6 +107,13 @@ enum {
     CRUNTIME_PACKET_WINDOW = offsetof(struct cruntime_context, packet_window),
     CRUNTIME_CONTEXT_WINDOW = offsetof(struct cruntime_context, context_window),
 };
+
+/// Tells an observer of an instruction; 0 ends the run.
+CRUNTIME_RT static inline int32_t cruntime_observe(
+    struct cruntime_observer *_Nonnull observer, struct cruntime_context *_Nonnull context, uint32_t instruction,
+    const uint64_t *_Nonnull registers) {
+    return observer->step(observer->user, context, instruction, registers);
+}
 
 /// Calls compiled code: `code(context, r1, r2)`.
 CRUNTIME_RT static inline uint64_t cruntime_run(
