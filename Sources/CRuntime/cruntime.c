@@ -159,9 +159,15 @@ uint64_t cruntime_enter_unchecked(void *memory, size_t size, const uint64_t *use
 void cruntime_pause(void) { __builtin_ia32_pause(); }
 
 uint32_t cruntime_cpu_features(void) {
+    // CPUID leaves a virtual machine, which takes microseconds; the answer is always the same.
+    enum { KNOWN = 1u << 31 };
+    static uint32_t known;
+    uint32_t features = __atomic_load_n(&known, __ATOMIC_RELAXED);
+    if (features & KNOWN) return features & ~KNOWN;
     uint32_t a, b, c, d;
-    uint32_t features = 0;
+    features = KNOWN;
     // CPUID leaf 7, EBX bit 8 (Intel SDM volume 2, CPUID).
     if (__get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & 1u << 8)) features |= CRUNTIME_CPU_BMI2;
-    return features;
+    __atomic_store_n(&known, features, __ATOMIC_RELAXED);
+    return features & ~KNOWN;
 }

@@ -52,6 +52,10 @@ struct Cursor {
     @_noLocks @inline(__always)
     mutating func advance() { unsafe pointer += 1 }
 
+    /// Goes back to the instruction before.
+    @_noLocks @inline(__always)
+    mutating func retreat() { unsafe pointer -= 1 }
+
     @inline(__always)
     var opcode: Opcode { @_noLocks get { unsafe pointer.pointee.opcode } }
     @inline(__always)
