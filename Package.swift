@@ -36,7 +36,7 @@ let agentTargets: [Target] = [
     .target(
         name: "JIT",
         dependencies: ["ISA", "Runtime", "UBPFVM", "CSession", "CRuntime"],
-        swiftSettings: inTarget + small
+        swiftSettings: inTarget
     ),
     .target(
         name: "CPatch",

@@ -6,11 +6,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cruntime.h"
+
 #define OURS __attribute__((visibility("hidden"), used))
 
 OURS void *memcpy(void *restrict to, const void *restrict from, size_t size) {
-    void *d = to;
-    __asm__ volatile("rep movsb" : "+D"(d), "+S"(from), "+c"(size) : : "memory");
+    cruntime_copy(to, from, size);
     return to;
 }
 
@@ -23,6 +24,10 @@ OURS void *memmove(void *to, const void *from, size_t size) {
 }
 
 OURS void *memset(void *to, int byte, size_t size) {
+    if (byte == 0) {
+        cruntime_zero(to, size);
+        return to;
+    }
     void *d = to;
     __asm__ volatile("rep stosb" : "+D"(d), "+c"(size) : "a"(byte) : "memory");
     return to;

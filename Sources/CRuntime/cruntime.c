@@ -120,15 +120,60 @@ uint64_t cruntime_resolve_stub(uint64_t ra) {
     return *(const volatile uint64_t *)(registered.slots + (offset & ~15ull));
 }
 
+// Copying and clearing in general registers: vector instructions would spoil a probed function's arguments, and `rep movsb` takes dozens
+// of cycles to start. Small sizes are two moves that may overlap; the barriers keep compilers from making memcpy of the loops.
+static inline uint64_t get64(const uint8_t *from) {
+    uint64_t word;
+    __builtin_memcpy(&word, from, 8);
+    return word;
+}
+static inline uint32_t get32(const uint8_t *from) {
+    uint32_t word;
+    __builtin_memcpy(&word, from, 4);
+    return word;
+}
+static inline void put64(uint8_t *to, uint64_t word) { __builtin_memcpy(to, &word, 8); }
+static inline void put32(uint8_t *to, uint32_t word) { __builtin_memcpy(to, &word, 4); }
+
+enum { LONG = 512 };
+
 void cruntime_copy(void *to, const void *from, uint64_t size) {
-    void *d = to;
-    const void *s = from;
-    __asm__ volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(size) : : "memory");
+    uint8_t *d = to;
+    const uint8_t *s = from;
+    if (size >= LONG) {
+        __asm__ volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(size) : : "memory");
+    } else if (size >= 8) {
+        uint64_t last = get64(s + size - 8);
+        for (uint64_t i = 0; i + 8 < size; i += 8) {
+            put64(d + i, get64(s + i));
+            __asm__ volatile("" ::: "memory");
+        }
+        put64(d + size - 8, last);
+    } else if (size >= 4) {
+        uint32_t first = get32(s), last = get32(s + size - 4);
+        put32(d, first);
+        put32(d + size - 4, last);
+    } else if (size > 0) {
+        uint8_t first = s[0], middle = s[size / 2], last = s[size - 1];
+        d[0] = first;
+        d[size / 2] = middle;
+        d[size - 1] = last;
+    }
 }
 
 void cruntime_zero(void *to, uint64_t size) {
-    void *d = to;
-    __asm__ volatile("rep stosb" : "+D"(d), "+c"(size) : "a"(0) : "memory");
+    uint8_t *d = to;
+    if (size >= LONG) {
+        __asm__ volatile("rep stosb" : "+D"(d), "+c"(size) : "a"(0) : "memory");
+    } else if (size >= 8) {
+        for (uint64_t i = 0; i + 8 < size; i += 8) {
+            put64(d + i, 0);
+            __asm__ volatile("" ::: "memory");
+        }
+        put64(d + size - 8, 0);
+    } else {
+        for (uint64_t i = 0; i < size; i++) *(volatile uint8_t *)(d + i) = 0;
+    }
 }
 
 int32_t cruntime_compare(const void *a, const void *b, uint64_t size) {

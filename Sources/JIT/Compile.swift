@@ -22,8 +22,10 @@ package struct CompileOptions {
     package var hasPacket = false
     /// Whether entries of unchecked code may be plain C functions: `uint64_t (uint64_t r1, uint64_t r2)`.
     package var isStandalone = false
-    /// Off in a second try, where a distance was estimated too short.
+    /// Off in another try, where a distance was estimated too short.
     var allowsShortJumps = true
+    /// Bytes of code that an instruction may take on average; more in another try.
+    var room = 192
 
     package init(_ mode: Mode, features: CPUFeatures = .current, session: SessionView? = nil) {
         self.mode = mode
@@ -66,13 +68,19 @@ package struct CompiledPrograms: ~Copyable {
         _ programs: [UnsafeBufferPointer<LinkedInstruction>],
         _ options: CompileOptions
     ) throws(CodeError) -> CompiledPrograms {
-        do throws(CodeError) {
-            return unsafe try compileOnce(programs, options)
-        } catch {
-            guard case .tooFar(_, bytes: 1) = error else { throw error }
-            var patient = options
-            patient.allowsShortJumps = false
-            return unsafe try compileOnce(programs, patient)
+        var options = options
+        while true {
+            do throws(CodeError) {
+                return unsafe try compileOnce(programs, options)
+            } catch {
+                switch error {
+                case .tooFar(_, bytes: 1) where options.allowsShortJumps: options.allowsShortJumps = false
+                case .full where options.room < 1 << 16: options.room *= 8
+                case .full, .tooFar, .unboundLabel, .crossesFunctions, .unknownHelper, .unsupported, .noSession,
+                    .system:
+                    throw error
+                }
+            }
         }
     }
 
@@ -96,8 +104,8 @@ package struct CompiledPrograms: ~Copyable {
         _ options: CompileOptions
     ) throws(CodeError) -> CompiledPrograms {
         let count = unsafe programs.reduce(0) { $0 + $1.count }
-        // More than any instruction needs; what is not written is given back.
-        let buffer = try CodeBuffer.map(capacity: 8192 + count * 192)
+        // What is not written is given back.
+        let buffer = try CodeBuffer.map(capacity: 8192 + count * options.room)
         var assembler = Assembler(buffer)
         var shared = SharedCode(&assembler)
         let isChecked = options.isChecked

@@ -48,7 +48,7 @@ extension Lowering {
     }
 
     /// The function that a helper number means; nil for none.
-    private func helperAddress(_ number: Int64) -> UInt64? {
+    private mutating func helperAddress(_ number: Int64) -> UInt64? {
         guard let number = UInt32(exactly: number) else { return nil }
         if let externals = unsafe options.externals {
             let address = number < 256 ? unsafe externals[Int(number)] : 0

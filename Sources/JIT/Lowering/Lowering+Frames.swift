@@ -9,7 +9,7 @@ extension Lowering {
     }
 
     /// Bytes below the pushed registers: what keeps calls aligned, and the counter of `may_goto`.
-    private var localSize: Int32 {
+    private mutating func localSize() -> Int32 {
         let pushes = Int32((function.saved & 0b11_1100_0000).nonzeroBitCount)
         guard function.hasCalls || function.hasMayGoto else { return 0 }
         let wanted: Int32 = function.hasMayGoto ? 8 : 0
@@ -17,12 +17,13 @@ extension Lowering {
     }
 
     mutating func prologue() throws(CodeError) {
-        values = InlineArray(repeating: .inRegister)
+        values.clear()
         pending = 0
         zeroUpper = 0
         origins = Origins.atEntry(isProgram: function.start == 0)
         for index in 0..<4 where function.saved & Self.saved[index].bit != 0 { asm.push(Self.saved[index].register) }
-        if localSize != 0 { asm.alu(.sub, .rsp, localSize) }
+        let size = localSize()
+        if size != 0 { asm.alu(.sub, .rsp, size) }
         if function.hasMayGoto { asm.store(.base(.rsp, 0), immediate: 8 << 20, size: .b32) }
         if function.start == 0 {
             if isChecked {
@@ -37,7 +38,8 @@ extension Lowering {
 
     /// Undoes the prologue.
     mutating func leaveFrame() {
-        if localSize != 0 { asm.alu(.sub, .rsp, -localSize) }
+        let size = localSize()
+        if size != 0 { asm.alu(.sub, .rsp, -size) }
         for index in stride(from: 3, through: 0, by: -1) where function.saved & Self.saved[index].bit != 0 {
             asm.pop(Self.saved[index].register)
         }

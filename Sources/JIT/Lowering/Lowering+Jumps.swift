@@ -16,7 +16,7 @@ extension Lowering {
     }
 
     /// Whether a displacement of one byte reaches, for a backward jump surely, for a forward one by an estimate.
-    private func isNear(_ target: Int) -> Bool {
+    private mutating func isNear(_ target: Int) -> Bool {
         guard options.allowsShortJumps, let label = layout.labels[target] else { return false }
         if target > index { return layout.estimate[target] - layout.estimate[index + 1] < 110 }
         guard let offset = asm.offset(of: label) else { return false }
@@ -61,7 +61,7 @@ extension Lowering {
     /// Where a conditional jump goes and what comes after it.
     ///
     /// Compilers that can jump only a short way make `if c goto +1; goto far` of `if not c goto far`; that is undone here.
-    private func destinations(_ instruction: LinkedInstruction) -> (target: Int, next: Int, isInverted: Bool) {
+    private mutating func destinations(_ instruction: LinkedInstruction) -> (target: Int, next: Int, isInverted: Bool) {
         let target = Int(instruction.target)
         guard target == index + 2, target < function.end, layout.labels[index + 1] == nil else {
             return (target, index + 1, false)
@@ -73,7 +73,7 @@ extension Lowering {
         }
     }
 
-    private func condition(_ comparison: Comparison) -> Condition {
+    private mutating func condition(_ comparison: Comparison) -> Condition {
         switch comparison {
         case .equal: .equal
         case .notEqual, .set: .notEqual

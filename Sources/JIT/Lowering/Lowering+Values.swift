@@ -7,19 +7,8 @@
 /// The machine register of each BPF register: the argument and result registers are those of C, so that helpers are called
 /// without moves; r6 to r9 and r10 survive calls in both worlds.
 func machine(_ register: Int) -> GPR {
-    switch register {
-    case 0: .rax
-    case 1: .rdi
-    case 2: .rsi
-    case 3: .rdx
-    case 4: .rcx
-    case 5: .r8
-    case 6: .rbx
-    case 7: .r13
-    case 8: .r14
-    case 9: .r15
-    default: .rbp
-    }
+    // One nibble a register, r10 first: rbp r15 r14 r13 rbx r8 rcx rdx rsi rdi rax.
+    unsafe unsafeBitCast(UInt8(truncatingIfNeeded: 0x5_fed3_8126_70 >> (4 * register) & 15), to: GPR.self)
 }
 
 extension Lowering {
@@ -43,8 +32,10 @@ extension Lowering {
 
     /// Writes what others need of a machine register that is about to change.
     private mutating func settleOthers(than register: Int, referringTo own: GPR) {
-        guard pending != 0 else { return }
-        for other in 0..<10 where other != register && pending >> UInt16(other) & 1 != 0 {
+        var rest = pending & ~(1 << UInt16(register))
+        while rest != 0 {
+            let other = rest.trailingZeroBitCount
+            rest &= rest - 1
             if values[other].refers(to: own) { settle(other) }
         }
     }
@@ -55,11 +46,12 @@ extension Lowering {
     ///   not needed afterwards.
     mutating func define(_ register: Int, reading operand: Int? = nil) -> GPR {
         let own = machine(register)
-        if pending != 0 {
-            for other in 0..<10 where other != register && pending >> UInt16(other) & 1 != 0 {
-                if other == operand, !isLiveAfter(other) { continue }
-                if values[other].refers(to: own) { settle(other) }
-            }
+        var rest = pending & ~(1 << UInt16(register))
+        if let operand, !isLiveAfter(operand) { rest &= ~(1 << UInt16(operand)) }
+        while rest != 0 {
+            let other = rest.trailingZeroBitCount
+            rest &= rest - 1
+            if values[other].refers(to: own) { settle(other) }
         }
         return own
     }
@@ -85,7 +77,7 @@ extension Lowering {
     }
 
     /// Where a register's value can be read without code.
-    func copySource(_ register: Int) -> GPR? {
+    mutating func copySource(_ register: Int) -> GPR? {
         switch values[register] {
         case .inRegister: machine(register)
         case .sum(let sum): sum.copied
@@ -95,12 +87,12 @@ extension Lowering {
     }
 
     /// The constant that a register is known to hold.
-    func constant(_ register: Int) -> Int64? {
+    mutating func constant(_ register: Int) -> Int64? {
         if case .constant(let value) = values[register] { value } else { nil }
     }
 
     /// A register's value as something that can be added to; nil where it has to be settled for that.
-    func sum(_ register: Int) -> Value.Sum? {
+    mutating func sum(_ register: Int) -> Value.Sum? {
         switch values[register] {
         case .inRegister: Value.Sum(base: machine(register))
         case .sum(let sum): sum
@@ -121,7 +113,7 @@ extension Lowering {
     }
 
     /// Whether the upper half of a BPF register is known to be zero.
-    func hasZeroUpper(_ register: Int) -> Bool {
+    mutating func hasZeroUpper(_ register: Int) -> Bool {
         switch values[register] {
         case .inRegister: isZeroUpper(machine(register))
         case .constant(let value): value >= 0 && value <= Int64(UInt32.max)
@@ -132,7 +124,7 @@ extension Lowering {
         }
     }
 
-    func isZeroUpper(_ register: GPR) -> Bool { zeroUpper >> UInt16(register.rawValue) & 1 != 0 }
+    mutating func isZeroUpper(_ register: GPR) -> Bool { zeroUpper >> UInt16(register.rawValue) & 1 != 0 }
 
     mutating func setZeroUpper(_ register: GPR, _ isZero: Bool) {
         let bit = UInt16(1) << UInt16(register.rawValue)

@@ -82,3 +82,25 @@ enum Value: Equatable {
         }
     }
 }
+
+/// The values of the eleven registers.
+///
+/// Behind a pointer: an inline array in the compiler's state would be copied whole for each look at one element.
+@safe
+struct ValueTable: ~Copyable {
+    private let base: UnsafeMutablePointer<Value>
+
+    init() {
+        unsafe base = .allocate(capacity: 16)
+        unsafe base.initialize(repeating: .inRegister, count: 16)
+    }
+
+    deinit { unsafe base.deallocate() }
+
+    subscript(_ register: Int) -> Value {
+        get { unsafe base[register & 15] }
+        nonmutating set { unsafe base[register & 15] = newValue }
+    }
+
+    func clear() { for register in 0..<11 { self[register] = .inRegister } }
+}

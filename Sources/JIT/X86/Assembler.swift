@@ -29,7 +29,7 @@ package struct Assembler: ~Copyable {
     package mutating func bind(_ label: Label) { labels[label.index] = Int32(truncatingIfNeeded: buffer.count) }
 
     /// The offset of a label from the start of the code; nil until it is bound.
-    package func offset(of label: Label) -> Int? { labels[label.index] < 0 ? nil : Int(labels[label.index]) }
+    package mutating func offset(of label: Label) -> Int? { labels[label.index] < 0 ? nil : Int(labels[label.index]) }
 
     /// Appends data, for instance a pointer that code refers to by a label.
     package mutating func data(_ value: UInt64) { buffer.append(Int64(bitPattern: value), size: 8) }
@@ -102,20 +102,35 @@ package struct Assembler: ~Copyable {
         case .memory(.scaled(let index, _, _)): if index.isExtended { prefix |= 0x42 }
         case .none, .memory(.label): break
         }
-        if encoding.prefix != .none { buffer.append(encoding.prefix.rawValue) }
-        if prefix != 0 { buffer.append(prefix) }
-        if case .two = encoding.map { buffer.append(0x0f) }
-        switch encoding.fields {
-        case .none: buffer.append(encoding.opcode)
-        case .inOpcode: buffer.append(encoding.opcode | bits)
-        case .register:
-            buffer.append(encoding.opcode)
-            modRM(bits, target, trailing: encoding.immediate)
-        case .digit(let digit):
-            buffer.append(encoding.opcode)
-            modRM(digit, target, trailing: encoding.immediate)
+        // Prefixes, opcode and ModRM of a register make one number, which is appended at once.
+        var head: Int64 = 0
+        var bits8: Int64 = 0
+        if encoding.prefix != .none {
+            head = Int64(encoding.prefix.rawValue)
+            bits8 = 8
         }
-        buffer.append(immediate, size: encoding.immediate)
+        if prefix != 0 {
+            head |= Int64(prefix) << bits8
+            bits8 += 8
+        }
+        if case .two = encoding.map {
+            head |= 0x0f << bits8
+            bits8 += 8
+        }
+        let field: UInt8
+        switch encoding.fields {
+        case .none, .register: (head, field) = (head | Int64(encoding.opcode) << bits8, bits)
+        case .inOpcode: (head, field) = (head | Int64(encoding.opcode | bits) << bits8, 0)
+        case .digit(let digit): (head, field) = (head | Int64(encoding.opcode) << bits8, digit)
+        }
+        bits8 += 8
+        if case .register(let register) = target {
+            head |= Int64(0xc0 | field << 3 | register.low) << bits8
+            bits8 += 8
+        }
+        buffer.append(head, size: Int(bits8 >> 3))
+        if case .memory(let address) = target { modRM(field, address, trailing: encoding.immediate) }
+        if encoding.immediate != 0 { buffer.append(immediate, size: encoding.immediate) }
     }
 
     /// Writes a three-operand instruction with a VEX prefix of three bytes and registers only.
@@ -144,34 +159,35 @@ package struct Assembler: ~Copyable {
     }
 
     /// ModRM, SIB and displacement; `trailing` bytes of the instruction follow.
-    private mutating func modRM(_ field: UInt8, _ target: Target, trailing: Int) {
-        let middle = field << 3
-        switch target {
-        case .none: break
-        case .register(let register): buffer.append(0xc0 | middle | register.low)
-        case .memory(.label(let label)):
-            buffer.append(0x05 | middle)
+    private mutating func modRM(_ field: UInt8, _ address: Address, trailing: Int) {
+        let middle = Int64(field << 3)
+        switch address {
+        case .label(let label):
+            buffer.append(0x05 | middle, size: 1)
             reference(label, size: 4, trailing: trailing)
-        case .memory(.base(let base, let displacement)):
+        case .base(let base, let displacement):
             // rsp and r12 mean that a SIB byte follows.
             let mode = displacementMode(base, displacement)
-            buffer.append(mode << 6 | middle | base.low)
-            if base.low == GPR.rsp.low { buffer.append(0x24) }
-            buffer.append(Int64(displacement), size: mode == 0 ? 0 : mode == 1 ? 1 : 4)
-        case .memory(.indexed(let base, let index, let scale, let displacement)):
+            let hasSIB = base.low == GPR.rsp.low
+            let head = Int64(mode << 6 | base.low) | middle | (hasSIB ? 0x2400 : 0)
+            append(head, hasSIB ? 2 : 1, mode, displacement)
+        case .indexed(let base, let index, let scale, let displacement):
             let mode = displacementMode(base, displacement)
-            buffer.append(mode << 6 | middle | 4)
-            buffer.append(scale << 6 | index.low << 3 | base.low)
-            buffer.append(Int64(displacement), size: mode == 0 ? 0 : mode == 1 ? 1 : 4)
-        case .memory(.scaled(let index, let scale, let displacement)):
-            buffer.append(middle | 4)
-            buffer.append(scale << 6 | index.low << 3 | 5)
-            buffer.append(Int64(displacement), size: 4)
+            let sib = Int64(scale << 6 | index.low << 3 | base.low)
+            append(Int64(mode << 6 | 4) | middle | sib << 8, 2, mode, displacement)
+        case .scaled(let index, let scale, let displacement):
+            append(4 | middle | Int64(scale << 6 | index.low << 3 | 5) << 8, 2, 2, displacement)
         }
     }
 
+    /// Appends `size` bytes and a displacement of the mode's size.
+    private mutating func append(_ head: Int64, _ size: Int, _ mode: UInt8, _ displacement: Int32) {
+        let bytes = mode == 0 ? 0 : mode == 1 ? 1 : 4
+        buffer.append(head | Int64(displacement) << Int64(8 * size), size: size + bytes)
+    }
+
     /// The top two bits of ModRM: no displacement, one byte or four; rbp and r13 cannot go without.
-    private func displacementMode(_ base: GPR, _ displacement: Int32) -> UInt8 {
+    private mutating func displacementMode(_ base: GPR, _ displacement: Int32) -> UInt8 {
         if displacement == 0, base.low != GPR.rbp.low { return 0 }
         return displacement >= -128 && displacement <= 127 ? 1 : 2
     }

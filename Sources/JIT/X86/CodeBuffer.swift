@@ -45,10 +45,16 @@ package struct CodeBuffer: ~Copyable {
 
     /// Appends the low `size` bytes of a number, little-endian.
     package mutating func append(_ value: Int64, size: Int) {
-        var rest = value
-        for _ in 0..<size {
-            append(UInt8(truncatingIfNeeded: rest))
-            rest = rest >> 8
+        if count <= capacity - 8 {
+            // All eight, of which the next ones overwrite what was too much.
+            unsafe base.storeBytes(of: value, toByteOffset: count, as: Int64.self)
+            count += size
+        } else {
+            var rest = value
+            for _ in 0..<size {
+                append(UInt8(truncatingIfNeeded: rest))
+                rest = rest >> 8
+            }
         }
     }
 
