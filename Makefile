@@ -83,11 +83,8 @@ bench: build bench-programs ## our numbers beside heaptrack's and the kernel's
 	@scripts/deps bench
 	@scripts/bench
 
-fuzz: deps ## random programs on all engines and mutated objects, for FUZZ_SECONDS (60) each
-	@swift build -c release --static-swift-stdlib --product ubpf-fuzz
-	@.build/release/ubpf-fuzz --seed $$RANDOM$$RANDOM --seconds $${FUZZ_SECONDS:-60}
-	@.build/release/ubpf-fuzz --wild --seed $$RANDOM$$RANDOM --seconds $${FUZZ_SECONDS:-60}
-	@UBPF_FUZZ_ROUNDS=$${FUZZ_ROUNDS:-2000000} swift test --filter 'Fuzz|fuzz|mutation'
+fuzz: build ## random programs on all engines, and libFuzzer on decoder and loader, FUZZ_SECONDS (60) each
+	@scripts/fuzz
 
 lint: ## format and layout checks
 	@scripts/lint
@@ -102,4 +99,4 @@ uninstall:
 	@scripts/install --remove "$(DESTDIR)$(PREFIX)"
 
 clean: ## remove everything that was built
-	@rm -rf dist $(BUILD) .build .build-embedded .build-static
+	@rm -rf dist $(BUILD) .build .build-embedded .build-static .build-fuzzer

@@ -156,7 +156,12 @@ let testTargets: [Target] = [
         path: "Tests/EngineSupport",
         swiftSettings: testing
     ),
-    .executableTarget(name: "ubpf-fuzz", dependencies: ["EngineSupport", "ISA"], path: "Fuzz", swiftSettings: testing),
+    .executableTarget(
+        name: "ubpf-fuzz",
+        dependencies: ["EngineSupport", "ISA"],
+        path: "Fuzz/programs",
+        swiftSettings: testing
+    ),
     // Every engine against every case, the kernel included where the tests run as root.
     .testTarget(
         name: "ConformanceTests",
@@ -172,6 +177,22 @@ let testTargets: [Target] = [
     ),
 ]
 
+/// libFuzzer harnesses: `UBPF_FUZZER=1 swift build --scratch-path .build-fuzzer`, all code instrumented.
+let isFuzzer = Context.environment["UBPF_FUZZER"] == "1"
+
+func fuzzer(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+    .executableTarget(
+        name: "fuzz-\(name)",
+        dependencies: dependencies,
+        path: "Fuzz/\(name)",
+        swiftSettings: [.unsafeFlags(["-parse-as-library"])],
+        linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])]
+    )
+}
+
+let fuzzers: [Target] =
+    isFuzzer ? [fuzzer("decoder", ["ISA", "UBPFVM"]), fuzzer("loader", ["Loader", "Embedding"])] : []
+
 let package = Package(
     name: "ubpfrun",
     products: [.library(name: "ubpf", type: .dynamic, targets: ["Preload"])]
@@ -183,6 +204,6 @@ let package = Package(
                 .library(name: "UBPFTesting", targets: ["UBPFTesting"]),
             ]),
     dependencies: embedded ? [] : [.package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")],
-    targets: agentTargets + (embedded ? [] : controllerTargets + testTargets),
+    targets: agentTargets + (embedded ? [] : controllerTargets + testTargets + fuzzers),
     swiftLanguageModes: [.v6]
 )
