@@ -30,6 +30,14 @@ int32_t clinux_memfd(const char *name, uint64_t size) {
     return fd;
 }
 
+int32_t clinux_is_open(int32_t fd) { return fcntl(fd, F_GETFD) >= 0; }
+
+void clinux_keep_standard(void) {
+    for (int fd = 0; fd <= 2; fd++)
+        while (fcntl(fd, F_GETFD) < 0)
+            if (open("/dev/null", (fd == 0 ? O_WRONLY : O_RDONLY) | O_CLOEXEC) < 0) return;
+}
+
 int32_t clinux_seal(int32_t fd, int32_t frozen) {
     int seals = F_SEAL_SHRINK | F_SEAL_GROW | (frozen ? F_SEAL_WRITE : 0);
     // F_SEAL_SEAL: nobody, the target included, changes the seals afterwards.

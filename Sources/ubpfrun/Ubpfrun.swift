@@ -22,6 +22,7 @@ struct Ubpfrun: ParsableCommand {
     )
 
     static func main() {
+        keepStandardDescriptors()
         // `ubpfrun OBJECT --help` also lists the object's own options.
         let arguments = Array(CommandLine.arguments.dropFirst())
         let own = arguments.prefix { $0 != "--" }
@@ -131,6 +132,7 @@ struct RunCommand: ParsableCommand {
         }
         if json { run.format = .json }
         if let pid { leave(.attachToPid(pid)) }
+        do throws(Failure) { try run.check() } catch { leave(error) }
         throw ExitCode(Run(run).execute())
     }
 }

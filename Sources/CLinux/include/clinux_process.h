@@ -40,6 +40,13 @@ struct clinux_child {
     int32_t pidfd;       // out
 };
 
+/// Whether a number is that of an open descriptor.
+int32_t clinux_is_open(int32_t fd);
+
+/// Fills closed standard descriptors with /dev/null, opened so that using one fails as it did: otherwise the next file that is opened, a
+/// session's socket perhaps, would be standard output. A child that is started has them closed again.
+void clinux_keep_standard(void);
+
 /// Starts a child with the signal mask and SIGPIPE and SIGXFSZ dispositions that this process was started with. An exec that fails is
 /// reported as -errno and leaves no child.
 int32_t clinux_spawn(struct clinux_child *_Nonnull child);

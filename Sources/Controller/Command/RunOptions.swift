@@ -1,3 +1,5 @@
+internal import CLinux
+
 /// Everything that a run was asked for.
 package struct RunOptions: Equatable, Sendable {
     /// Object, source or tool.
@@ -50,6 +52,21 @@ package struct RunOptions: Equatable, Sendable {
         try Self.fill(&more, "UBPF_SET", value, "NAME=VALUE ...", words)
         // The command line's assignments come last and win.
         assignments = (more ?? []) + assignments
+    }
+
+    /// Refuses numbers that mean nothing; the environment's were checked when they were read.
+    package func check() throws(Failure) {
+        if let interval, !(interval > 0 && interval.isFinite) {
+            throw .badOption("--interval", value: "\(interval)", expects: "seconds, more than 0")
+        }
+        if let duration, !(duration > 0 && duration.isFinite) {
+            throw .badOption("--duration", value: "\(duration)", expects: "seconds, more than 0")
+        }
+        if let count, count < 1 { throw .badOption("--count", value: "\(count)", expects: "a number of reports") }
+        if let top, top < 1 { throw .badOption("--top", value: "\(top)", expects: "a number of places") }
+        if let readyDescriptor, clinux_is_open(readyDescriptor) == 0 {
+            throw .badOption("--ready-fd", value: "\(readyDescriptor)", expects: "the number of an open descriptor")
+        }
     }
 
     private static var flags: [(WritableKeyPath<RunOptions, Bool>, String)] {
