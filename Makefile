@@ -12,7 +12,7 @@ tools := $(patsubst bpf/%.bpf.c,dist/share/ubpf/tools/%.bpf.o,$(wildcard bpf/*.b
 demos := $(BUILD)/demo/leaky $(BUILD)/demo/leaky-omit-frame-pointer
 benches := $(BUILD)/bench/malloc-loop
 
-.PHONY: help deps build test demo bench bench-vm vm-bench-programs fuzz lint format install uninstall clean \
+.PHONY: help deps build test demo bench bench-vm bench-vm-instructions vm-bench-programs fuzz lint format install uninstall clean \
 	swift-products build-static-stdlib bpf demos bench-programs dist-tree
 
 help: ## this list
@@ -78,6 +78,9 @@ vm-bench-programs: build
 
 bench-vm: vm-bench-programs ## the interpreter and the JIT beside native code and the kernel's JIT
 	@$(vm_build)/vm-bench
+
+bench-vm-instructions: vm-bench-programs ## machine instructions of compiled programs beside native code's
+	@Benchmarks/vm/instructions
 
 bench: build bench-programs ## our numbers beside heaptrack's and the kernel's
 	@scripts/deps bench

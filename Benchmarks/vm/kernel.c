@@ -9,7 +9,7 @@ int kernel_program(const char *name, const char **why) {
     *why = "built without libbpf";
     return -1;
 }
-uint32_t kernel_value(int program, const void *memory, uint32_t size) { return (void)program, (void)memory, size; }
+uint32_t kernel_value(int program, void *memory, uint32_t size) { return (void)program, (void)memory, size; }
 double kernel_run(int program, int repeat) { return program + repeat; }
 #else
 #include <bpf/bpf.h>
@@ -64,19 +64,31 @@ int kernel_program(const char *name, const char **why) {
 // 14 bytes of an Ethernet header, which XDP wants to see.
 static uint8_t packet[64];
 
-uint32_t kernel_value(int program, const void *memory, uint32_t size) {
+static void run(int program, struct bpf_test_run_opts *options) {
+    if (bpf_prog_test_run_opts(program, options) == 0) return;
+    perror("vm-bench: BPF_PROG_TEST_RUN");
+    exit(1);
+}
+
+uint32_t kernel_value(int program, void *memory, uint32_t size) {
     uint32_t zero = 0;
+    int map = -1;
+    for (int i = 0; i < count; i++)
+        if (loaded[i].program == program) map = loaded[i].memory;
     uint8_t *value = calloc(1, size + 256);
     memcpy(value, memory, size);
-    for (int i = 0; i < count; i++)
-        if (loaded[i].program == program) bpf_map_update_elem(loaded[i].memory, &zero, value, BPF_ANY);
-    free(value);
     LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet, .data_size_in = sizeof packet, .repeat = 1);
-    return bpf_prog_test_run_opts(program, &options) == 0 ? options.retval : 0;
+    if (bpf_map_update_elem(map, &zero, value, BPF_ANY) != 0) perror("vm-bench: map"), exit(1);
+    run(program, &options);
+    if (bpf_map_lookup_elem(map, &zero, value) != 0) perror("vm-bench: map"), exit(1);
+    memcpy(memory, value, size);
+    free(value);
+    return options.retval;
 }
 
 double kernel_run(int program, int repeat) {
     LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet, .data_size_in = sizeof packet, .repeat = repeat);
-    return bpf_prog_test_run_opts(program, &options) == 0 ? options.duration : 0;
+    run(program, &options);
+    return options.duration;
 }
 #endif

@@ -1,7 +1,7 @@
-// vm-bench [--check] [--only PROGRAM] [--engine native|interpreter|jit|checked --repeat N] [--emit PROGRAM FILE]
+// vm-bench [--check] [--only PROGRAM [--engine native|scalar|interpreter|jit|checked --repeat N | --emit FILE]]
 //
 // Runs every program of programs.h natively and on every engine of libubpf.so, and on the kernel's JIT where root may, all in this process
-// and in turn; prints medians as ratios to native code. Before anything is timed all engines must have given the native value.
+// and in turn; prints ratios of the best rounds to native code. Before anything is timed all engines must have given the native value.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <elf.h>
@@ -20,7 +20,7 @@
 
 #include "table.h"
 
-enum { ROUNDS = 9, MEMORY_SIZE = 16384 };
+enum { ROUNDS = 11, MEMORY_SIZE = 16384 };
 static const double round_ns = 3e6;
 
 enum engine { NATIVE, SCALAR, INTERPRETER, JIT, CHECKED, KERNEL, ENGINES };
@@ -66,41 +66,39 @@ static uint64_t run(struct subject *s, enum engine e) {
     return result;
 }
 
-static int compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
+// ns of one run, from `count` of them.
+static double round_of(struct subject *s, enum engine e, long count) {
+    if (e == KERNEL) return s->kernel < 0 ? 0 : kernel_run(s->kernel, (int)count);
+    double start = now();
+    for (long i = 0; i < count; i++) run(s, e);
+    return (now() - start) / count;
 }
 
-static double median(double *values, int count) {
-    qsort(values, count, sizeof *values, compare_doubles);
-    return values[count / 2];
-}
-
-// Medians of rounds in which every engine has its turn.
-static void measure(struct subject *s) {
-    double rounds[ENGINES][ROUNDS];
-    int counts[ENGINES];
-    for (int e = 0; e < ENGINES; e++) {
-        if (e == KERNEL) continue;
-        counts[e] = 1;
-        for (;; counts[e] *= 2) {
-            double start = now();
-            for (int i = 0; i < counts[e]; i++) run(s, e);
-            if (now() - start > round_ns / 2) break;
+// Runs that take at least a round: what is interrupted looks slow, so the best of three tries counts.
+static long calibrate(struct subject *s, enum engine e) {
+    for (long count = 1;; count *= 2) {
+        double best = 1e18;
+        for (int i = 0; i < 3; i++) {
+            double ns = round_of(s, e, count) * count;
+            if (ns < best) best = ns;
         }
+        if (best >= round_ns) return count;
     }
+}
+
+// The best of rounds in which every engine has its turn, each time starting with another one: others use this machine too, and whoever
+// is interrupted must not always be the same.
+static void measure(struct subject *s) {
+    long counts[ENGINES];
+    for (int e = 0; e < KERNEL; e++) counts[e] = calibrate(s, e);
+    counts[KERNEL] = counts[JIT];
+    for (int e = 0; e < ENGINES; e++) s->ns[e] = 1e18;
     for (int round = 0; round < ROUNDS; round++)
-        for (int e = 0; e < ENGINES; e++) {
-            if (e == KERNEL) {
-                rounds[e][round] = s->kernel < 0 ? 0 : kernel_run(s->kernel, (int)(round_ns / (s->ns[JIT] > 1 ? s->ns[JIT] : 50)) + 1);
-                continue;
-            }
-            double start = now();
-            for (int i = 0; i < counts[e]; i++) run(s, e);
-            rounds[e][round] = (now() - start) / counts[e];
-            if (round == 0) s->ns[e] = rounds[e][0];
+        for (int i = 0; i < ENGINES; i++) {
+            int e = (i + round) % ENGINES;
+            double ns = round_of(s, e, counts[e]);
+            if (ns < s->ns[e]) s->ns[e] = ns;
         }
-    for (int e = 0; e < ENGINES; e++) s->ns[e] = median(rounds[e], ROUNDS);
 }
 
 static void check(struct subject *s) {
@@ -123,6 +121,7 @@ static void check(struct subject *s) {
         fill(memory);
         uint32_t actual = kernel_value(s->kernel, memory, MEMORY_SIZE);
         if (actual != (uint32_t)expected) die(s->name, "the kernel gives another value");
+        if (memcmp(after, memory, MEMORY_SIZE) != 0) die(s->name, "the kernel leaves other memory");
     }
     free(after);
 }
@@ -174,9 +173,13 @@ static size_t section_size(const void *object, const char *name) {
     return 0;
 }
 
-static uint64_t helper(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e) { return a + b + c + d + e; }
+static uint64_t helper_calls;
+static uint64_t helper(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e) {
+    helper_calls++;
+    return a + b + c + d + e;
+}
 
-// A loop of 1000 with and without `call 1`: ns for the call.
+// A loop of 1000 with and without `call 1`: ns for the call, net of the loop.
 static double helper_call(void) {
     double ns[2];
     for (int with = 0; with < 2; with++) {
@@ -190,11 +193,13 @@ static double helper_call(void) {
             0x95ull,
         };
         ubpf_vm *vm = ubpf_vm_create();
-        ubpf_vm_register(vm, 1, helper);
+        if (!vm || ubpf_vm_register(vm, 1, helper) != 0) die("helper call", "the helper is refused");
         if (ubpf_vm_load(vm, code, sizeof code) != 0) die("helper call", ubpf_vm_error(vm));
         ubpf_function f = ubpf_vm_compile(vm, UBPF_UNCHECKED);
         if (!f) die("helper call", ubpf_vm_error(vm));
         double best = 1e18;
+        helper_calls = 0;
+        if (f(memory, MEMORY_SIZE) != (with ? 15 : 0) || helper_calls != (with ? 1000 : 0)) die("helper call", "the helper did not run");
         for (int round = 0; round < 200; round++) {
             double start = now();
             f(memory, MEMORY_SIZE);
@@ -231,7 +236,8 @@ static void table(struct subject *subjects, int count, const void *object, size_
     double sums[ENGINES] = {0}, checked = 0;
     int kernels = 0, n = 0;
     print_cpu();
-    printf("Time as a multiple of native code (clang -O2), medians of %d rounds in turn; 'scalar' is native code without vectors.\n", ROUNDS);
+    printf("Time as a multiple of native code (clang -O2), best of %d rounds in turn; 'scalar' is native code without vectors.\n"
+           "The machine may be shared; trust geomeans and large ratios.\n", ROUNDS);
     printf("%-16s %10s %7s %7s %8s %8s %7s %12s %8s %7s\n", "program", "native ns", "scalar", "jit", "checked", "chk/jit", "kernel",
            "interpreter", "ns/insn", "insns");
     for (int i = 0; i < count; i++) {
@@ -283,6 +289,11 @@ int main(int argc, char **argv) {
         else if (strcmp(argv[i], "--emit") == 0 && i + 1 < argc) emit = argv[++i];
         else die(argv[i], "unknown option; --check, --only PROGRAM, --engine E --repeat N, --emit FILE");
     }
+    if ((emit || engine) && !only) die("--emit and --engine", "need --only PROGRAM");
+    int wanted = -1;
+    for (int e = 0; engine && e < KERNEL; e++)
+        if (strcmp(engine, engine_names[e]) == 0) wanted = e;
+    if (engine && wanted < 0) die(engine, "no engine to choose; native, scalar, interpreter, jit or checked");
     size_t size;
     void *object = map_file(BUILD "/programs.bpf.o", &size);
     void *native = dlopen(BUILD "/programs.so", RTLD_NOW), *scalar = dlopen(BUILD "/programs-scalar.so", RTLD_NOW);
@@ -308,9 +319,7 @@ int main(int argc, char **argv) {
         if (!file || fwrite(code, 1, bytes, file) != bytes || fclose(file) != 0) die(emit, "cannot be written");
     } else if (engine) {
         fill(memory);
-        for (int e = 0; e < KERNEL; e++)
-            if (strcmp(engine, engine_names[e]) == 0)
-                for (long i = 0; i < repeat; i++) run(&subjects[0], e);
+        for (long i = 0; i < repeat; i++) run(&subjects[0], wanted);
     } else if (checks) {
         printf("%d programs give their native value on %d engines\n", count, KERNEL - 1);
     } else {
