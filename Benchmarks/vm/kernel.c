@@ -89,6 +89,7 @@ uint32_t kernel_value(int program, void *memory, uint32_t size) {
 double kernel_run(int program, int repeat) {
     LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet, .data_size_in = sizeof packet, .repeat = repeat);
     run(program, &options);
-    return options.duration;
+    // Whole nanoseconds; 0 would be half of one at most.
+    return options.duration > 0 ? options.duration : 0.5;
 }
 #endif

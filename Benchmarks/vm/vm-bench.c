@@ -46,7 +46,7 @@ static double now(void) {
 
 static void die(const char *what, const char *why) {
     fprintf(stderr, "vm-bench: %s: %s\n", what, why);
-    exit(1);
+    exit(EXIT_FAILURE);
 }
 
 // The same bytes before every run that is compared.
@@ -139,6 +139,7 @@ static void prepare(struct subject *s, const void *object, size_t size, void *na
     s->checked = load(s->name, object, size);
     s->run[NATIVE] = (ubpf_function)dlsym(native, s->name);
     s->run[SCALAR] = (ubpf_function)dlsym(scalar, s->name);
+    if (!s->run[NATIVE] || !s->run[SCALAR]) die(s->name, "no native function; run make bench-vm");
     s->run[JIT] = ubpf_vm_compile(s->unchecked, UBPF_UNCHECKED);
     s->run[CHECKED] = ubpf_vm_compile(s->checked, UBPF_CHECKED);
     if (!s->run[JIT]) die(s->name, ubpf_vm_error(s->unchecked));
@@ -261,7 +262,7 @@ static void table(struct subject *subjects, int count, const void *object, size_
            n, exp(sums[SCALAR] / n), exp(sums[JIT] / n), exp((sums[JIT] - sums[SCALAR]) / n), exp(sums[CHECKED] / n), exp(checked / n),
            exp(sums[INTERPRETER] / n));
     if (kernels) printf(", kernel %.2f (of %d)", exp(sums[KERNEL] / kernels), kernels);
-    printf("\nempty call %.1f ns (native %.1f), helper call %.1f ns\n", subjects[0].ns[JIT], subjects[0].ns[NATIVE], helper_call());
+    printf("\nempty call %.1f ns (native %.1f), helper call %.1f ns net of the loop\n", subjects[0].ns[JIT], subjects[0].ns[NATIVE], helper_call());
     static const char *const sizes[] = {"ret0", "probe", "siphash", "big_branch", "big_line"};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int j = 0; j < count; j++)
