@@ -76,7 +76,14 @@ import UBPFVM
         let code: [Statement] = [
             .label("loop"), .call("f"), .jump(to: "loop"), .exit, .function("f"), .mov64(.r0, 1), .exit,
         ]
-        #expect(try trap(code, budget: 1001)?.kind == .budget)
+        let found = try #require(try trap(code, budget: 1001))
+        #expect(found.kind == .budget)
+        // In the loop or in the function, wherever the engine counts.
+        #expect([0, 1, 3, 4].contains(found.instruction))
+        // Compiled code pays for the function where it begins, and says so.
+        if SessionEngine.current == .checkedJIT {
+            #expect(try trap([.call("f"), .exit, .function("f"), .mov64(.r0, 1), .exit], budget: 3)?.instruction == 2)
+        }
     }
 
     @Test(arguments: [(7, true), (8, false)])

@@ -68,10 +68,11 @@ struct Lowering: ~Copyable {
     mutating func lowerProgram() throws(CodeError) {
         for function in layout.functions {
             self.function = function
+            // Also what a trap at the function's entry names.
+            index = function.start
             asm.align(16)
             asm.bind(function.label)
             try prologue()
-            index = function.start
             while index < function.end {
                 if let label = layout.labels[index] { startBlock(label) }
                 drop(notIn: layout.live[index])
