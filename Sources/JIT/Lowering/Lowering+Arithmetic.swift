@@ -104,7 +104,7 @@ extension Lowering {
         let own = update(register)
         let wasZero = isZeroUpper(own)
         asm.alu(operation, own, number, width)
-        defined(register, zeroUpper: width == .w32 || wasZero && number >= 0 && operation != .sub)
+        defined(register, zeroUpper: width == .w32 || wasZero && number >= 0 && operation != .sub && operation != .add)
     }
 
     private mutating func operate(

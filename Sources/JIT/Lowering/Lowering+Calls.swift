@@ -21,6 +21,7 @@ extension Lowering {
     /// After a call: r0 is new, r1 to r5 hold nothing.
     mutating func called() {
         for register in 0...5 { markInRegister(register) }
+        if isChecked { for register in 1...5 where isLiveAfter(register) { setConstant(machine(register), 0) } }
         let kept: UInt16 = 1 << UInt16(GPR.rbx.rawValue) | 0b111 << UInt16(GPR.r13.rawValue)
         zeroUpper &= kept
     }

@@ -25,14 +25,6 @@ extension Lowering {
         let size = localSize()
         if size != 0 { asm.alu(.sub, .rsp, size) }
         if function.hasMayGoto { asm.store(.base(.rsp, 0), immediate: 8 << 20, size: .b32) }
-        if function.start == 0 {
-            if isChecked {
-                // What the caller left in registers is none of the program's business.
-                for register in 0..<10 where register != 1 && register != 2 {
-                    if layout.live[0] >> UInt16(register) & 1 != 0 { setConstant(machine(register), 0) }
-                }
-            }
-        }
         if isChecked { chargeBudget(Int32(truncatingIfNeeded: function.end - function.start)) }
     }
 
@@ -80,9 +72,11 @@ func writeEntry(_ body: Label, isChecked: Bool, canLeave: Bool, _ asm: inout Ass
         asm.mov(.rax, .r9)
         asm.shift(.shr, .rax, 1)
         asm.store(.base(.r12, ContextOffset.reserve), .rax)
+        for register in [GPR.rax, .rcx, .r8, .rbx, .r13, .r14, .r15] { asm.alu(.xor, register, register, .w32) }
     }
     asm.mov(.rdi, .rsi)
     asm.mov(.rsi, .rdx)
+    if isChecked { asm.alu(.xor, .rdx, .rdx, .w32) }
     asm.call(body)
     writeReturn(isChecked: isChecked, &asm)
 }
