@@ -53,20 +53,21 @@ void ubpf_vm_destroy(ubpf_vm *vm);
 const char *ubpf_vm_error(const ubpf_vm *vm);
 
 /// Makes `helper` callable as number `id`. Register helpers before loading: a program that calls an unknown one is refused. Code that is
-/// compiled already keeps what it was compiled with.
+/// compiled already keeps what it was compiled with where it calls by number; a call through a register finds what is registered when it runs.
 int ubpf_vm_register(ubpf_vm *vm, uint32_t id, ubpf_helper helper);
 
 /// Lets programs read and write `size` bytes at `memory` in addition; one such block a VM. Before compiling.
 int ubpf_vm_allow(ubpf_vm *vm, void *memory, size_t size);
 
-/// Instructions that a checked run may execute before it is stopped; 0: no limit. Default 16,777,216. Before compiling.
+/// Instructions that a checked run may execute before it is stopped; 0: no limit. Default 16,777,216. Before compiling. Compiled code
+/// charges functions without loops and rounds of loops as a whole, so it may be stopped up to their length earlier than the interpreter.
 int ubpf_vm_set_budget(ubpf_vm *vm, uint64_t instructions);
 
-/// Loads `size` bytes of little-endian BPF instructions in place of any earlier program, which stays where they are refused. Every
+/// Loads `size` bytes (at most 16 MB) of little-endian BPF instructions in place of any earlier program, which stays where they are refused. Every
 /// instruction, jump and call is checked.
 int ubpf_vm_load(ubpf_vm *vm, const void *instructions, size_t size);
 
-/// Loads a program from an ELF object that clang made (`-target bpf`): the function or section called `name`, NULL for the first section with
+/// Loads a program from an ELF object (at most 256 MB) that clang made (`-target bpf`): the function or section called `name`, NULL for the first section with
 /// code, with the functions that it calls. Programs that use maps or global data are refused.
 int ubpf_vm_load_elf(ubpf_vm *vm, const void *object, size_t size, const char *name);
 

@@ -11,9 +11,15 @@ package struct EmbeddingError: Error, Sendable {
 
     // MARK: Arguments
 
+    /// Place of a trap whose program did not begin.
+    static var noInstruction: Int { Int(UInt32.max) }
+
     static var noVM: StaticString { "there is no VM: the pointer is NULL" }
     static var noInstructions: EmbeddingError { EmbeddingError("the pointer to the instructions is NULL") }
     static var noObject: EmbeddingError { EmbeddingError("the pointer to the object is NULL") }
+    static func tooLarge(_ limit: Int) -> EmbeddingError {
+        EmbeddingError("the size is more than \(limit >> 20) MB; is it negative in the caller?")
+    }
     static var noHelper: EmbeddingError { EmbeddingError("the pointer to the helper is NULL") }
     static var noMemory: EmbeddingError { EmbeddingError("the pointer to the memory is NULL, but its size is not 0") }
     static var memoryWraps: EmbeddingError { EmbeddingError("the memory runs past the end of the address space") }
@@ -50,7 +56,12 @@ package struct EmbeddingError: Error, Sendable {
     }
 
     static func stopped(_ trap: Trap, in program: [Instruction]) -> EmbeddingError {
-        EmbeddingError(trap.description(in: program))
+        if trap.instruction == noInstruction {
+            return EmbeddingError(
+                "the memory given to the compiled function is none: it starts at \(trap.value), its size is wrong"
+            )
+        }
+        return EmbeddingError(trap.description(in: program))
     }
 
     // MARK: Objects

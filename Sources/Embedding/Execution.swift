@@ -11,6 +11,7 @@ struct CallerMemory {
     init(_ start: UnsafeMutableRawPointer?, _ size: Int) throws(EmbeddingError) {
         low = UInt64(UInt(bitPattern: start))
         if low == 0, size != 0 { throw .noMemory }
+        if size < 0 { throw .memoryWraps }
         let (end, overflow) = low.addingReportingOverflow(UInt64(UInt(bitPattern: size)))
         if overflow { throw .memoryWraps }
         high = end
@@ -103,6 +104,7 @@ let enterChecked:
             // A caller's mistake that a program would make: memory that is none.
             var trap = cruntime_trap()
             trap.kind = TrapKind.badArgument.code
+            trap.instruction = UInt32(EmbeddingError.noInstruction)
             trap.value = UInt64(UInt(bitPattern: start))
             return machine.stopped(trap)
         }

@@ -61,6 +61,7 @@ public func ubpf_vm_set_budget(_ vm: OpaquePointer?, _ instructions: UInt64) -> 
 @c @implementation
 public func ubpf_vm_load(_ vm: OpaquePointer?, _ instructions: UnsafeRawPointer?, _ size: Int) -> Int32 {
     unsafe perform(vm) { machine throws(EmbeddingError) in
+        guard (0...largestProgram).contains(size) else { throw .tooLarge(largestProgram) }
         guard let bytes = unsafe bytes(instructions, size) else { throw .noInstructions }
         try machine.load(bytes: bytes)
     }
@@ -75,6 +76,7 @@ public func ubpf_vm_load_elf(
     _ name: UnsafePointer<CChar>?
 ) -> Int32 {
     unsafe perform(vm) { machine throws(EmbeddingError) in
+        guard (0...largestObject).contains(size) else { throw .tooLarge(largestObject) }
         guard let bytes = unsafe bytes(object, size) else { throw .noObject }
         try machine.load(try readProgram(bytes, name: unsafe string(name)))
     }
@@ -126,6 +128,10 @@ public func ubpf_vm_code(_ vm: OpaquePointer?, _ size: UnsafeMutablePointer<Int>
     unsafe size?.pointee = code?.size ?? 0
     return unsafe UnsafeRawPointer(bitPattern: UInt(code?.address ?? 0))
 }
+
+/// Bytes of instructions, and of an object, that are copied before anything is known of them; a size that went wrong in the
+/// caller (-1, say) must not end the process.
+private let (largestProgram, largestObject) = (16 << 20, 256 << 20)
 
 /// Calls `body` with the VM, and makes an error a text and -1.
 private func perform(_ vm: OpaquePointer?, _ body: (Machine) throws(EmbeddingError) -> Void) -> Int32 {

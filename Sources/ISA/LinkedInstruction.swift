@@ -15,7 +15,8 @@ package struct LinkedInstruction: Sendable {
     package var opcode: Opcode
     package var dst: UInt8
     package var src: UInt8
-    package var reserved: UInt8 = 0
+    /// A call, or a handle made by `loadFunction`, ends here; the entry counts as called.
+    package var startsFunction = false
     package var target: Int32
     package var imm: Int64
 

@@ -95,7 +95,7 @@ private func callFunction(
         unsafe raiseTrap(context, .callDepth, value: frame + 1)
         return 0
     }
-    guard entry < Int(activation.count) else {
+    guard entry < Int(activation.count), unsafe activation.program[entry].startsFunction else {
         unsafe raiseTrap(context, .badJump, value: UInt64(entry))
         return 0
     }

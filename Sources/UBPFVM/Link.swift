@@ -42,6 +42,13 @@ package func link(
     for (index, instruction) in instructions.enumerated() {
         linked.append(try linker.link(instruction, at: index, mapValue: mapValue))
     }
+    linked[0].startsFunction = true
+    for (index, instruction) in instructions.enumerated() {
+        switch instruction.flow {
+        case .call, .reference: linked[Int(linked[index].target)].startsFunction = true
+        case .next, .jump, .exit: break
+        }
+    }
     return linked
 }
 

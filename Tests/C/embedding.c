@@ -70,6 +70,22 @@ static void stopped(ubpf_vm *vm, void *memory, size_t size, const char *text) {
     FAILS(vm, -1, text);
 }
 
+// Memory that is none is the caller's mistake: no instruction is named.
+static void noMemory(void) {
+    ubpf_vm *vm = ubpf_vm_create();
+    const uint64_t code[] = {0xb7 | 1ull << 32, 0x95};
+    uint64_t result = 0;
+    CHECK(ubpf_vm_load(vm, code, sizeof code) == 0);
+    ubpf_function checked = ubpf_vm_compile(vm, UBPF_CHECKED);
+    CHECK(checked);
+    if (checked) CHECK(checked(NULL, 8) == UINT64_MAX);
+    FAILS(vm, -1, "memory given to the compiled function");
+    if (checked) CHECK(checked(given, (size_t)-9) == UINT64_MAX);
+    FAILS(vm, -1, "memory given to the compiled function");
+    FAILS(vm, ubpf_vm_run(vm, NULL, 8, &result), "NULL");
+    ubpf_vm_destroy(vm);
+}
+
 static void withoutVM(void) {
     uint64_t result = 0;
     size_t size = 1;
@@ -102,6 +118,10 @@ static void arguments(void) {
     FAILS(vm, ubpf_vm_allow(vm, NULL, 1), "NULL");
     FAILS(vm, ubpf_vm_allow(vm, given, SIZE_MAX), "address space");
     FAILS(vm, ubpf_vm_load(vm, NULL, 8), "NULL");
+    FAILS(vm, ubpf_vm_load(vm, given, (size_t)-8), "negative");
+    FAILS(vm, ubpf_vm_load(vm, given, (size_t)1 << 62), "more than 16 MB");
+    FAILS(vm, ubpf_vm_load_elf(vm, given, SIZE_MAX, NULL), "more than 256 MB");
+    FAILS(vm, ubpf_vm_allow(vm, given, SIZE_MAX), "address space");
     FAILS(vm, ubpf_vm_load(vm, NULL, 0), "no instructions");
     FAILS(vm, ubpf_vm_load_elf(vm, NULL, 8, "x"), "NULL");
     FAILS(vm, ubpf_vm_load_elf(vm, NULL, 0, "x"), "no ELF");
@@ -296,6 +316,7 @@ int main(void) {
     refusals();
     helpers();
     memory();
+    noMemory();
     stack();
     budget();
     threads();

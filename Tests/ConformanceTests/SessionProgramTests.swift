@@ -102,6 +102,18 @@ import UBPFVM
         #expect(try loop(10, flags: 1) == (-22, 0))
     }
 
+    /// r0 = what the callback finds in r3, r4 and r5, which it is not given, in its second round.
+    @Test func callbacksFindNothingInOtherArguments() throws {
+        let fixture = try SessionFixture(maps: [Self.programs])
+        try fixture.add([
+            .store64(.r10, -8, 0), .mov64(.r1, 2), .loadFunction(.r2, "f"), .mov64(.r3, .r10), .mov64(.r4, 0),
+            .call(.loop), .load64(.r0, .r10, -8), .exit,
+            .function("f"), .mov64(.r6, .r2), .mov64(.r0, .r3), .or64(.r0, .r4), .or64(.r0, .r5),
+            .store64(.r6, -8, .r0), .mov64(.r3, 7), .mov64(.r4, 7), .mov64(.r5, 7), .mov64(.r0, 0), .exit,
+        ])
+        #expect(try fixture.run() == 0)
+    }
+
     @Test func loopsAreBudgeted() throws {
         guard SessionEngine.current != .jit else { return }
         #expect(throws: Trap.self) { try loop(1 << 23) }

@@ -104,6 +104,12 @@ import UBPFVM
         #expect(try trap([.op(.loadVariable, imm: 3), .exit])?.kind == .unsupported)
         let handle = Int64(bitPattern: FunctionHandle.make(500))
         #expect(try trap([.loadImm64(.r2, handle), .callRegister(.r2), .exit])?.kind == .badJump)
+        // A handle that names the middle of a function is none: engines enter functions only where they start.
+        let middle = Int64(bitPattern: FunctionHandle.make(5))
+        let forged: [Statement] = [
+            .loadImm64(.r2, middle), .callRegister(.r2), .exit, .function("f"), .mov64(.r0, 1), .mov64(.r0, 2), .exit,
+        ]
+        #expect(try trap([.call("f")] + forged) == Trap(.badJump, instruction: 2, value: 5))
     }
 
     @Test func trapsNameTheirInstruction() throws {

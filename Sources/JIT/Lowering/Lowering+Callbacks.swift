@@ -50,6 +50,11 @@ extension Lowering {
         called()
     }
 
+    /// What a callback finds in the argument registers that it is not given.
+    private mutating func clear(_ registers: [GPR]) {
+        for register in registers { asm.alu(.xor, register, register, .w32) }
+    }
+
     private mutating func call(_ callback: Callback, frames: Int32) {
         asm.alu(.sub, .rbp, 512 * frames)
         switch callback {
@@ -77,6 +82,7 @@ extension Lowering {
         asm.bind(again)
         asm.mov(.rdi, .rbx, .w32)
         asm.mov(.rsi, .r14)
+        clear([.rdx, .rcx, .r8])
         call(callback, frames: 1)
         asm.alu(.add, .rbx, 1, .w32)
         asm.test(.rax, .rax)
@@ -127,6 +133,7 @@ extension Lowering {
         asm.load(.rsi, .base(.rsp, 0))
         asm.load(.rdx, .base(.rsp, 8))
         asm.mov(.rcx, .r14)
+        clear([.r8])
         call(callback, frames: 2)
         asm.alu(.add, .r13, 1)
         asm.test(.rax, .rax)
