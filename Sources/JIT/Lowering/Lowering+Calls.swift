@@ -99,15 +99,9 @@ extension Lowering {
 
     /// r10 = the code of the function whose handle is in r11; ends the run where there is none.
     mutating func findFunction() {
-        let found = asm.makeLabel()
-        for function in layout.functions {
-            asm.lea(.r10, .label(function.label))
-            asm.alu(.cmp, .r11, Int32(truncatingIfNeeded: function.start), .w32)
-            asm.jump(.equal, found)
-        }
-        asm.mov(.r11, .r11, .w32)
-        asm.jump(trap(.badJump, .r11))
-        asm.bind(found)
+        asm.call(shared.functionLookup(&asm))
+        asm.test(.r10, .r10)
+        asm.jump(.equal, trap(.badJump, .r11))
     }
 
     /// `bpf_tail_call`: leaves this frame for another program, or goes on.

@@ -83,6 +83,7 @@ struct Lowering: ~Copyable {
             }
         }
         try writeStubs()
+        shared.writeLookup(layout.functions, &asm)
     }
 
     /// A place where jumps end: registers hold what the program thinks they do, and nothing is known about them.

@@ -68,7 +68,17 @@ struct ProgramLayout {
     }
 
     /// The function that starts at an instruction.
-    func function(at start: Int) -> Function? { functions.first { $0.start == start } }
+    func function(at start: Int) -> Function? {
+        // They are in order.
+        var low = 0
+        var high = functions.count
+        while low < high {
+            let middle = (low + high) / 2
+            if functions[middle].start < start { low = middle + 1 } else { high = middle }
+        }
+        guard low < functions.count, functions[low].start == start else { return nil }
+        return functions[low]
+    }
 
     /// What one function does, and that it keeps to itself: compiled code cannot jump from one frame into another.
     private mutating func look(
@@ -125,33 +135,67 @@ struct ProgramLayout {
     /// Where an instruction goes on.
     private enum Flow {
         case next, either, jump, end
+
+        var jumps: Bool { self == .jump || self == .either }
+        var falls: Bool { self == .next || self == .either }
     }
 
-    /// Backward data flow until nothing changes.
+    /// Backward data flow: one sweep, then along backward jumps what it met too late.
+    ///
+    /// An instruction is looked at again only where a register became alive after it, so at most once for each of the eleven
+    /// registers and each way to go on: chains of loops take no longer than one loop.
     private mutating func findLive(
         _ code: UnsafeBufferPointer<LinkedInstruction>,
         _ effects: [Effects],
         _ flows: [Flow]
     ) {
-        var hasChanged = true
-        while hasChanged {
-            hasChanged = false
-            for index in stride(from: code.count - 1, through: 0, by: -1) {
-                let after: UInt16 =
-                    switch flows[index] {
-                    case .next: live[index + 1]
-                    case .either: unsafe live[index + 1] | live[Int(code[index].target)]
-                    case .jump: unsafe live[Int(code[index].target)]
-                    case .end: 0
-                    }
-                let before = after & ~effects[index].writes | effects[index].reads
-                if before != live[index] {
-                    live[index] = before
-                    // Only the head of a loop matters to what was looked at before it.
-                    if loops[index] != 0 { hasChanged = true }
+        var late = false
+        for index in stride(from: code.count - 1, through: 0, by: -1) where unsafe update(index, code, effects, flows) {
+            if loops[index] != 0 { late = true }
+        }
+        guard late else { return }
+        // The jumps to an instruction, as a list through `next`; -1 at its end.
+        var first = [Int32](repeating: -1, count: code.count)
+        var next = first
+        var waiting: [Int32] = []
+        for index in 0..<code.count where flows[index].jumps {
+            let (target, jump) = unsafe (Int(code[index].target), Int32(truncatingIfNeeded: index))
+            next[index] = first[target]
+            first[target] = jump
+            if target <= index { waiting.append(jump) }
+        }
+        while let start = waiting.popLast() {
+            var index = Int(start)
+            while unsafe update(index, code, effects, flows) {
+                var jump = first[index]
+                while jump >= 0 {
+                    waiting.append(jump)
+                    jump = next[Int(jump)]
                 }
+                guard index > 0, flows[index - 1].falls else { break }
+                index -= 1
             }
         }
+    }
+
+    /// Finds anew what is alive before an instruction; true if that is more than was known.
+    private mutating func update(
+        _ index: Int,
+        _ code: UnsafeBufferPointer<LinkedInstruction>,
+        _ effects: [Effects],
+        _ flows: [Flow]
+    ) -> Bool {
+        let after: UInt16 =
+            switch flows[index] {
+            case .next: live[index + 1]
+            case .either: unsafe live[index + 1] | live[Int(code[index].target)]
+            case .jump: unsafe live[Int(code[index].target)]
+            case .end: 0
+            }
+        let before = after & ~effects[index].writes | effects[index].reads
+        guard before != live[index] else { return false }
+        live[index] = before
+        return true
     }
 }
 

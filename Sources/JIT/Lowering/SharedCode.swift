@@ -12,6 +12,8 @@ struct SharedCode {
     private var checks = InlineArray<8, Label?>(repeating: nil)
     private var traps = InlineArray<16, Label?>(repeating: nil)
     private var helper: Label?
+    /// Where the program that is compiled now looks its functions up.
+    private var lookup: Label?
 
     init(_ assembler: inout Assembler) {
         leave = assembler.makeLabel()
@@ -43,6 +45,54 @@ struct SharedCode {
         let label = assembler.makeLabel()
         helper = label
         return label
+    }
+
+    /// r10 = the code of the function whose handle is in r11, or 0 and in r11 the index that is none.
+    mutating func functionLookup(_ assembler: inout Assembler) -> Label {
+        if let lookup { return lookup }
+        let label = assembler.makeLabel()
+        lookup = label
+        return label
+    }
+
+    /// Writes the lookup behind a program that asked for it.
+    mutating func writeLookup(_ functions: [ProgramLayout.Function], _ asm: inout Assembler) {
+        guard let label = lookup.take() else { return }
+        let missing = asm.makeLabel()
+        asm.bind(label)
+        writeTree(functions, 0, functions.count, missing, &asm)
+        asm.bind(missing)
+        asm.mov(.r11, .r11, .w32)
+        asm.alu(.xor, .r10, .r10, .w32)
+        asm.ret()
+    }
+
+    /// Comparisons with functions, which are in order, as a tree: neither its code nor its time grows faster than the program.
+    private func writeTree(
+        _ functions: [ProgramLayout.Function],
+        _ low: Int,
+        _ high: Int,
+        _ missing: Label,
+        _ asm: inout Assembler
+    ) {
+        if high - low > 4 {
+            let middle = (low + high) / 2
+            let upper = asm.makeLabel()
+            asm.alu(.cmp, .r11, Int32(truncatingIfNeeded: functions[middle].start), .w32)
+            asm.jump(.aboveEqual, upper)
+            writeTree(functions, low, middle, missing, &asm)
+            asm.bind(upper)
+            return writeTree(functions, middle, high, missing, &asm)
+        }
+        for index in low..<high {
+            let next = asm.makeLabel()
+            asm.lea(.r10, .label(functions[index].label))
+            asm.alu(.cmp, .r11, Int32(truncatingIfNeeded: functions[index].start), .w32)
+            asm.jumpShort(.notEqual, next)
+            asm.ret()
+            asm.bind(next)
+        }
+        asm.jump(missing)
     }
 
     /// Writes what was asked for.
