@@ -1,7 +1,6 @@
 /// Whether a helper exists in this runtime.
 package enum HelperSupport: Equatable, Sendable {
-    /// It reads its first `arguments` argument registers.
-    case implemented(arguments: Int)
+    case implemented
     case refused(HelperRefusal)
 }
 
@@ -33,21 +32,13 @@ extension Helper {
     /// Whether the helper exists in this runtime.
     package var support: HelperSupport {
         switch self {
-        case .ktimeGetNs, .getPrandomU32, .getSmpProcessorId, .getCurrentPidTgid, .getCurrentUidGid,
-            .ktimeGetBootNs, .ktimeGetCoarseNs, .ktimeGetTaiNs:
-            .implemented(arguments: 0)
-        case .getFuncIp, .getAttachCookie:
-            .implemented(arguments: 1)
-        case .mapLookupElem, .mapDeleteElem, .tracePrintk, .getCurrentComm, .ringbufSubmit, .ringbufDiscard,
-            .ringbufQuery:
-            .implemented(arguments: 2)
-        case .probeRead, .tailCall, .getStackid, .probeReadStr, .probeReadUser, .probeReadKernel,
-            .probeReadUserStr, .probeReadKernelStr, .ringbufReserve, .strncmp:
-            .implemented(arguments: 3)
-        case .mapUpdateElem, .getStack, .ringbufOutput, .forEachMapElem, .loop:
-            .implemented(arguments: 4)
-        case .perfEventOutput:
-            .implemented(arguments: 5)
+        case .ktimeGetNs, .getPrandomU32, .getSmpProcessorId, .getCurrentPidTgid, .getCurrentUidGid, .ktimeGetBootNs,
+            .ktimeGetCoarseNs, .ktimeGetTaiNs, .getFuncIp, .getAttachCookie, .mapLookupElem, .mapDeleteElem,
+            .tracePrintk, .getCurrentComm, .ringbufSubmit, .ringbufDiscard, .ringbufQuery, .probeRead, .tailCall,
+            .getStackid, .probeReadStr, .probeReadUser, .probeReadKernel, .probeReadUserStr, .probeReadKernelStr,
+            .ringbufReserve, .strncmp, .mapUpdateElem, .getStack, .ringbufOutput, .forEachMapElem, .loop,
+            .perfEventOutput:
+            .implemented
         case .mapPushElem, .mapPopElem, .mapPeekElem:
             .refused(.queue)
         case .getCurrentTask, .currentTaskUnderCgroup, .getNsCurrentPidTgid, .getTaskStack, .getCurrentTaskBtf,

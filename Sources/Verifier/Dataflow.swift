@@ -158,7 +158,9 @@ private struct Dataflow {
             }
             switch helper.support {
             case .refused(let refusal): throw layout.error(.refusedHelper(helper, refusal), at: index)
-            case .implemented(let arguments): return RegisterSet(bits: (1 << UInt16(arguments + 1)) - 2)
+            case .implemented:
+                let count = HelperPrototype.of(helper)?.count ?? 5
+                return RegisterSet(bits: (1 << UInt16(count + 1)) - 2)
             }
         default: return instruction.reads
         }
