@@ -78,9 +78,9 @@ private struct Tracked {
 /// How many steps a test makes.
 private let steps: Int = {
     #if DEBUG
-    6_000
+    10_000
     #else
-    2_000_000
+    500_000
     #endif
 }()
 

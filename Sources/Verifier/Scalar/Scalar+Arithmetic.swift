@@ -6,7 +6,7 @@ func apply(_ op: Operator, _ width: Width, _ a: Scalar, _ b: Scalar) -> Scalar {
     switch width {
     case .w64:
         if let x = a.constant, let y = b.constant { return .constant(evaluate(op, x, y)) }
-        if let shortcut = shortcut(op, a.whole, b.whole) { return shortcut.result(a, b) }
+        if let shortcut = shortcut(op, a.whole, b.whole, a.bits, b.bits) { return shortcut.result(a, b) }
         let counts = b.whole.unsigned.counts
         return Scalar(
             bits: combine(op, a.bits, b.bits, counts),
@@ -16,7 +16,9 @@ func apply(_ op: Operator, _ width: Width, _ a: Scalar, _ b: Scalar) -> Scalar {
         .normalized()
     case .w32:
         if let x = a.constant32, let y = b.constant32 { return .constant(UInt64(evaluate(op, x, y))) }
-        if let shortcut = shortcut(op, a.low, b.low) { return shortcut.result(a, b).truncated32 }
+        if let shortcut = shortcut(op, a.low, b.low, a.bits.cast(4), b.bits.cast(4)) {
+            return shortcut.result(a, b).truncated32
+        }
         let low = a.low.combined(op, b.low)
         let counts = b.low.unsigned.counts
         let wideCounts = Span(min: UInt64(counts.min), max: UInt64(counts.max))
@@ -29,30 +31,46 @@ func apply(_ op: Operator, _ width: Width, _ a: Scalar, _ b: Scalar) -> Scalar {
     }
 }
 
-/// Cases in which an operand passes through.
+/// Cases in which an operand passes through, with all that is known of it.
 private enum Shortcut {
-    case left
-    /// Zero or the right operand.
-    case zeroOrRight
-    case zeroOrLeft
+    case left, right
+    case zeroOrLeft, zeroOrRight
+    /// `~left`
+    case complement
 
     func result(_ a: Scalar, _ b: Scalar) -> Scalar {
         switch self {
         case .left: a
-        case .zeroOrRight: b.union(.constant(0))
+        case .right: b
         case .zeroOrLeft: a.union(.constant(0))
+        case .zeroOrRight: b.union(.constant(0))
+        // -1 - x keeps ranges, which a combination of bits does not.
+        case .complement: apply(.sub, .w64, .constant(.max), a)
         }
     }
 }
 
-private func shortcut<W>(_ op: Operator, _ a: Bounds<W>, _ b: Bounds<W>) -> Shortcut? {
+/// Here `x` and `y` are the bits of `a` and `b`.
+private func shortcut<W>(_ op: Operator, _ a: Bounds<W>, _ b: Bounds<W>, _ x: Tnum, _ y: Tnum) -> Shortcut? {
     switch op {
-    // A copied sign as mask, which compilers make of `x < 0 ? y : 0`.
-    case .and where a.smin >= -1 && a.smax <= 0: .zeroOrRight
-    case .and where b.smin >= -1 && b.smax <= 0: .zeroOrLeft
-    case .mod where a.isRemainder(by: b): .left
-    case .smod where a.isRemainderSigned(by: b): .left
-    case .add, .sub, .mul, .div, .sdiv, .or, .and, .lsh, .rsh, .mod, .smod, .xor, .mov, .arsh: nil
+    case .and:
+        // A mask of everything that may be set, as after a load of that size.
+        if x.max & ~y.value == 0 { return .left }
+        if y.max & ~x.value == 0 { return .right }
+        // A copied sign as mask, which compilers make of `x < 0 ? y : 0`.
+        if a.smin == -1, a.smax == 0 { return .zeroOrRight }
+        return b.smin == -1 && b.smax == 0 ? .zeroOrLeft : nil
+    case .or:
+        if y.max == 0 { return .left }
+        return x.max == 0 ? .right : nil
+    case .xor:
+        if y.max == 0 { return .left }
+        if x.max == 0 { return .right }
+        return b.unsigned.min == .max ? .complement : nil
+    case .lsh, .rsh, .arsh: return b.unsigned.counts.max == 0 ? .left : nil
+    case .mod: return a.isRemainder(by: b) ? .left : nil
+    case .smod: return a.isRemainderSigned(by: b) ? .left : nil
+    case .add, .sub, .mul, .div, .sdiv, .mov: return nil
     }
 }
 

@@ -89,9 +89,15 @@ extension Tnum {
 
     func xor(_ other: Tnum) -> Tnum { Tnum(free: mask | other.mask, value ^ other.value) }
 
-    /// Long multiplication; an unknown bit of one factor adds either nothing or the shifted other factor.
     func mul(_ other: Tnum) -> Tnum {
-        var (multiplier, addend) = other.isConstant ? (other, self) : (self, other)
+        let product = longProduct(other)
+        // Neither order is better for all constants; both together are.
+        return other.isConstant ? product.intersect(other.longProduct(self)) ?? product : product
+    }
+
+    /// Long multiplication; an unknown bit of this factor adds either nothing or the shifted other factor.
+    private func longProduct(_ other: Tnum) -> Tnum {
+        var (multiplier, addend) = (self, other)
         var product = Tnum.zero
         while multiplier.max != 0 {
             let skip = multiplier.max.trailingZeroBitCount
