@@ -58,13 +58,14 @@ struct SharedCode {
     /// Writes the lookup behind a program that asked for it.
     mutating func writeLookup(_ functions: [ProgramLayout.Function], _ asm: inout Assembler) {
         guard let label = lookup.take() else { return }
-        let missing = asm.makeLabel()
-        asm.bind(label)
-        writeTree(functions, 0, functions.count, missing, &asm)
+        let (found, missing) = (asm.makeLabel(), asm.makeLabel())
         asm.bind(missing)
         asm.mov(.r11, .r11, .w32)
         asm.alu(.xor, .r10, .r10, .w32)
+        asm.bind(found)
         asm.ret()
+        asm.bind(label)
+        writeTree(functions, 0, functions.count, found, missing, &asm)
     }
 
     /// Comparisons with functions, which are in order, as a tree: neither its code nor its time grows faster than the program.
@@ -72,27 +73,20 @@ struct SharedCode {
         _ functions: [ProgramLayout.Function],
         _ low: Int,
         _ high: Int,
+        _ found: Label,
         _ missing: Label,
         _ asm: inout Assembler
     ) {
-        if high - low > 4 {
-            let middle = (low + high) / 2
-            let upper = asm.makeLabel()
-            asm.alu(.cmp, .r11, Int32(truncatingIfNeeded: functions[middle].start), .w32)
-            asm.jump(.aboveEqual, upper)
-            writeTree(functions, low, middle, missing, &asm)
-            asm.bind(upper)
-            return writeTree(functions, middle, high, missing, &asm)
-        }
-        for index in low..<high {
-            let next = asm.makeLabel()
-            asm.lea(.r10, .label(functions[index].label))
-            asm.alu(.cmp, .r11, Int32(truncatingIfNeeded: functions[index].start), .w32)
-            asm.jumpShort(.notEqual, next)
-            asm.ret()
-            asm.bind(next)
-        }
-        asm.jump(missing)
+        guard low < high else { return asm.jump(missing) }
+        let middle = (low + high) / 2
+        let upper = asm.makeLabel()
+        asm.lea(.r10, .label(functions[middle].label))
+        asm.alu(.cmp, .r11, Int32(truncatingIfNeeded: functions[middle].start), .w32)
+        asm.jump(.equal, found)
+        asm.jump(.above, upper)
+        writeTree(functions, low, middle, found, missing, &asm)
+        asm.bind(upper)
+        writeTree(functions, middle + 1, high, found, missing, &asm)
     }
 
     /// Writes what was asked for.

@@ -1,10 +1,12 @@
 // Arithmetic, comparison and atomic instructions.
 
 extension Assembler {
+    @inline(never)
     package mutating func alu(_ operation: ALUOperation, _ dst: GPR, _ src: GPR, _ width: OperandWidth = .w64) {
         emit(Form.alu(operation).encoding, isWide: width == .w64, register: src, target: .register(dst))
     }
     /// Arithmetic with a sign-extended immediate.
+    @inline(never)
     package mutating func alu(
         _ operation: ALUOperation,
         _ dst: GPR,
@@ -12,6 +14,7 @@ extension Assembler {
         _ width: OperandWidth = .w64
     ) { aluImmediate(operation, .register(dst), immediate, width) }
     /// `register = register op memory`; for `cmp` only the flags.
+    @inline(never)
     package mutating func alu(
         _ operation: ALUOperation,
         _ dst: GPR,
@@ -19,6 +22,7 @@ extension Assembler {
         _ width: OperandWidth = .w64
     ) { emit(Form.aluLoad(operation).encoding, isWide: width == .w64, register: dst, target: .memory(address)) }
     /// `memory = memory op immediate`; for `cmp` only the flags.
+    @inline(never)
     package mutating func alu(
         _ operation: ALUOperation,
         _ address: Address,

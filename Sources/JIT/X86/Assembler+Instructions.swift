@@ -1,12 +1,15 @@
 // Moves, loads, stores, calls and jumps.
 
 extension Assembler {
+    @inline(never)
     package mutating func push(_ register: GPR) { emit(Form.push.encoding, register: register) }
     /// Pushes a sign-extended immediate.
     package mutating func push(_ immediate: Int32) { emit(Form.pushImmediate.encoding, immediate: Int64(immediate)) }
+    @inline(never)
     package mutating func pop(_ register: GPR) { emit(Form.pop.encoding, register: register) }
 
     /// `mov dst, immediate` in the shortest form.
+    @inline(never)
     package mutating func mov(_ dst: GPR, _ immediate: UInt64) {
         if immediate <= UInt64(UInt32.max) {
             emit(Form.moveImmediate32.encoding, register: dst, immediate: Int64(immediate))
@@ -21,15 +24,19 @@ extension Assembler {
             )
         }
     }
+    @inline(never)
     package mutating func mov(_ dst: GPR, _ src: GPR, _ width: OperandWidth = .w64) {
         emit(Form.move.encoding, isWide: width == .w64, register: src, target: .register(dst))
     }
+    @inline(never)
     package mutating func load(_ dst: GPR, _ address: Address, _ width: OperandWidth = .w64) {
         emit(Form.load.encoding, isWide: width == .w64, register: dst, target: .memory(address))
     }
+    @inline(never)
     package mutating func store(_ address: Address, _ src: GPR, _ width: OperandWidth = .w64) {
         emit(Form.store.encoding, isWide: width == .w64, register: src, target: .memory(address))
     }
+    @inline(never)
     package mutating func lea(_ dst: GPR, _ address: Address, _ width: OperandWidth = .w64) {
         emit(Form.lea.encoding, isWide: width == .w64, register: dst, target: .memory(address))
     }
@@ -102,6 +109,7 @@ extension Assembler {
     package mutating func jump(_ label: Label) { branch(Form.jump.encoding, label) }
     /// A jump of two bytes; the label must be near.
     package mutating func jumpShort(_ label: Label) { branch(Form.jumpShort.encoding, label) }
+    @inline(never)
     package mutating func jump(_ condition: Condition, _ label: Label) {
         branch(Form.jumpIf(condition).encoding, label)
     }
@@ -116,6 +124,7 @@ extension Assembler {
     /// A call of the address that a memory word holds.
     package mutating func call(_ address: Address) { emit(Form.callIndirect.encoding, target: .memory(address)) }
     package mutating func call(_ register: GPR) { emit(Form.callIndirect.encoding, target: .register(register)) }
+    @inline(never)
     package mutating func ret() { emit(Form.ret.encoding) }
     package mutating func ud2() { emit(Form.ud2.encoding) }
 
