@@ -2,7 +2,7 @@ import EngineSupport
 import Glibc
 import ISA
 
-// ubpf-fuzz [--seed N] [--count N | --seconds N] [--kernel | --wild]: random programs on every engine until two disagree.
+// ubpf-fuzz [--seed N] [--count N | --seconds N] [--kernel | --wild | --session]: random programs on every engine until two disagree.
 
 /// What was asked for.
 struct Arguments {
@@ -11,6 +11,8 @@ struct Arguments {
     var seconds = 0.0
     /// Programs that a verifier would refuse, on the interpreter and as checked code.
     var isWild = false
+    /// Programs with maps, callbacks and tail calls, on the interpreter and both kinds of code.
+    var hasSession = false
     var engines: [EngineKind] = [.reference, .vm, .jit, .checkedJIT, .plainJIT]
 
     init(_ words: [String]) {
@@ -22,6 +24,10 @@ struct Arguments {
             }
             if word == "--wild" {
                 isWild = true
+                continue
+            }
+            if word == "--session" {
+                hasSession = true
                 continue
             }
             guard let value = rest.popFirst() else { Self.fail("\(word) needs a value") }
@@ -36,7 +42,7 @@ struct Arguments {
     }
 
     static func fail(_ text: String) -> Never {
-        say("ubpf-fuzz: \(text)\nusage: ubpf-fuzz [--seed N] [--count N | --seconds N] [--kernel | --wild]")
+        say("ubpf-fuzz: \(text)\nusage: ubpf-fuzz [--seed N] [--count N | --seconds N] [--kernel | --wild | --session]")
         exit(64)
     }
 }
@@ -74,6 +80,13 @@ func nameSeedOnCrash() {
     }
 }
 
+/// Ends with what was found, if anything.
+@MainActor func report(_ difference: String?) {
+    guard let difference else { return }
+    print("program \(done + 1), seed \(seed): \(difference)")
+    exit(1)
+}
+
 let arguments = Arguments(Array(CommandLine.arguments.dropFirst()))
 nameSeedOnCrash()
 let start = seconds()
@@ -85,10 +98,14 @@ while done < arguments.count, arguments.seconds == 0 || seconds() - start < argu
     currentSeed = seed
     if done & 255 == 0 { alarm(20) }
     if arguments.isWild {
-        if let difference = try compareWild(seed: seed).difference {
-            print("seed \(seed): \(difference)")
-            exit(1)
-        }
+        report(try compareWild(seed: seed).difference)
+        report(try compareUndefined(seed: seed))
+        seed += 1
+        done += 1
+        continue
+    }
+    if arguments.hasSession {
+        report(try SessionComparison.difference(seed: seed))
         seed += 1
         done += 1
         continue
@@ -96,9 +113,11 @@ while done < arguments.count, arguments.seconds == 0 || seconds() - start < argu
     let program = RandomProgram.make(seed: seed, isForKernel: arguments.engines.contains(.kernel))
     let contexts = RandomProgram.contexts(seed: seed, count: 3)
     do {
-        if let difference = try firstDifference(arguments.engines.map(\.type), program, contexts) {
-            print("seed \(seed): \(difference)")
-            exit(1)
+        if let difference = try findDifference(arguments.engines.map(\.type), program, contexts) {
+            // Said before, in case a smaller program crashes or hangs.
+            say("seed \(seed): \(difference.description)\nmaking it smaller")
+            alarm(60)
+            report(difference.minimised(seconds: 20).description)
         }
     } catch  where arguments.engines.contains(.kernel) {
         // Too many paths for the kernel's verifier.
@@ -116,6 +135,10 @@ while done < arguments.count, arguments.seconds == 0 || seconds() - start < argu
 }
 if arguments.isWild {
     print("\(done) wild programs in \(Int(seconds() - start)) s, 0 disagreements between interpreter and checked code")
+    exit(0)
+}
+if arguments.hasSession {
+    print("\(done) sessions in \(Int(seconds() - start)) s, 0 disagreements between vm, jit, checked-jit")
     exit(0)
 }
 let names = arguments.engines.map(\.rawValue).joined(separator: ", ")

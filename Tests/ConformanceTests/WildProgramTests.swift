@@ -14,6 +14,15 @@ import Testing
         }
     }
 
+    /// Registers that nobody wrote say nothing of the process.
+    @Test(arguments: starts)
+    func undefinedRegistersSayNothing(_ start: UInt64) throws {
+        for seed in start..<start + 100 {
+            let difference = try compareUndefined(seed: seed)
+            #expect(difference == nil, "seed \(seed)")
+        }
+    }
+
     /// The programs meet every kind of trap that they can, and some reach their end.
     @Test func allEndingsOccur() throws {
         var endings: [TrapKind: Int] = [:]

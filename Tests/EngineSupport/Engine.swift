@@ -1,14 +1,17 @@
 package import ISA
-internal import UBPFVM
+package import UBPFVM
 
 /// What a run leaves behind: r0 and the context memory.
 package struct Outcome: Equatable {
     package var result: UInt32
     package var context: [UInt8]
+    /// What ended the run instead of its `exit`.
+    package var trap: Trap?
 
-    package init(result: UInt32, context: [UInt8]) {
+    package init(result: UInt32, context: [UInt8], trap: Trap? = nil) {
         self.result = result
         self.context = context
+        self.trap = trap
     }
 }
 

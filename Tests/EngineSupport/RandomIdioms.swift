@@ -6,7 +6,7 @@ extension RandomProgram {
     /// A few instructions on two or three registers, so that values are copied, mixed and dropped before they are used.
     mutating func idiom() {
         let (a, b, c) = (number(), number(), number())
-        switch Int.random(in: 0..<14, using: &random) {
+        switch Int.random(in: 0..<16, using: &random) {
         case 0: copies(a, b, c)
         case 1: sums(a, b, c)
         case 2: rotation(a, b)
@@ -20,6 +20,7 @@ extension RandomProgram {
         case 10: accumulate(a, b, c)
         case 11: divisions(a, b)
         case 12: atomicOnSelf(a)
+        case 13...14: upperHalf(a, b, c)
         default: longJump(a)
         }
     }
@@ -154,6 +155,43 @@ extension RandomProgram {
             case .negate: emit(operation, to)
             default: emit(operation, to, from)
             }
+        }
+    }
+
+    /// A 32-bit value that waits, a 64-bit operation with a constant that is known, and a question about the upper half.
+    ///
+    /// A compiler that remembers which upper halves are zero has to forget it at a carry.
+    private mutating func upperHalf(_ a: Register, _ b: Register, _ c: Register) {
+        // Both halves of the source full, so that the narrow value is one that carries.
+        if Bool.random(using: &random) { emit(.or64Imm, b, imm: -0x8000_0000) }
+        switch Int.random(in: 0..<6, using: &random) {
+        case 0: emit(.rsh32Imm, a, imm: Int64.random(in: 0...1, using: &random))
+        case 1:
+            emit(.mov64Reg, a, b)
+            emit(.rsh64Imm, a, imm: Int64.random(in: 30...33, using: &random))
+        case 2:
+            emit(.mov64Reg, a, b)
+            emit(Bool.random(using: &random) ? .lsh32Imm : .rsh32Imm, a, imm: Int64.random(in: 0...1, using: &random))
+        default: emit(.mov32Reg, a, b)
+        }
+        let operations: [(register: Opcode, immediate: Opcode)] = [
+            (.add64Reg, .add64Imm), (.add64Reg, .add64Imm), (.sub64Reg, .sub64Imm), (.or64Reg, .or64Imm),
+            (.xor64Reg, .xor64Imm), (.and64Reg, .and64Imm), (.mul64Reg, .mul64Imm),
+        ]
+        for _ in 0..<Int.random(in: 0...2, using: &random) {
+            let operation = operations[Int.random(in: 0..<operations.count, using: &random)]
+            let value = Bool.random(using: &random) ? 0x7fff_ffff : immediate()
+            if c != a, Int.random(in: 0..<4, using: &random) != 0 {
+                emit(.mov64Imm, c, imm: value)
+                emit(operation.register, a, c)
+            } else {
+                emit(operation.immediate, a, imm: value)
+            }
+        }
+        switch Int.random(in: 0..<4, using: &random) {
+        case 0: emit(.add32Imm, a, imm: 0)
+        case 1: emit(.jumpGreater64Imm, a, offset: 0, imm: 0x7fff_ffff)
+        default: emit(.mov32Reg, Bool.random(using: &random) ? a : b, a)
         }
     }
 

@@ -23,21 +23,41 @@ package struct SeededGenerator: RandomNumberGenerator {
 package struct RandomProgram {
     var random: SeededGenerator
     var code: [Instruction] = []
-    private var calls: [Int] = []
+    /// Parts that can be left out and leave a program of the same kind.
+    private(set) var units: [Range<Int>] = []
+    /// Calls of and references to functions that follow the code.
+    var references: [(at: Int, to: Callee)] = []
 
-    private static let inputs = 8
+    /// Functions that programs have.
+    enum Callee: CaseIterable {
+        case function, loopCallback, eachCallback
+    }
+
+    static let inputs = 8
     /// Words of the stack that programs use, below r10.
     static let stackWords = 8
-    private static let numbers: [Register] = [.r0, .r1, .r2, .r3, .r4, .r5, .r7, .r8]
+    static let numbers: [Register] = [.r0, .r1, .r2, .r3, .r4, .r5, .r7, .r8]
     package static let contextWords = inputs + numbers.count + stackWords
 
     /// Whether the kernel is to run it too.
     private let isForKernel: Bool
+    /// Whether it calls helpers, and finds its inputs in a map.
+    let hasSession: Bool
 
     package static func make(seed: UInt64, isForKernel: Bool = false) -> [Instruction] {
-        var program = RandomProgram(random: SeededGenerator(seed: seed), isForKernel: isForKernel)
+        make(seed: seed, isForKernel: isForKernel, hasSession: false).code
+    }
+
+    static func make(seed: UInt64, isForKernel: Bool, hasSession: Bool) -> RandomProgram {
+        var program = RandomProgram(seed: seed, isForKernel: isForKernel, hasSession: hasSession)
         program.build()
-        return program.code
+        return program
+    }
+
+    private init(seed: UInt64, isForKernel: Bool, hasSession: Bool) {
+        random = SeededGenerator(seed: seed)
+        self.isForKernel = isForKernel
+        self.hasSession = hasSession
     }
 
     /// Contexts of edges and random words.
@@ -56,12 +76,16 @@ package struct RandomProgram {
     }
 
     private mutating func build() {
-        emit(.mov64Reg, .r6, .r1)
+        if hasSession { emit(.loadMapValue, .r6, imm: SessionMap.words.index) } else { emit(.mov64Reg, .r6, .r1) }
         for (index, register) in Self.numbers.enumerated() { emit(.load64, register, .r6, offset: Int32(8 * index)) }
         for word in 1...Self.stackWords {
             emit(.store64Reg, .r10, Self.numbers[word - 1], offset: Int32(-8 * word))
         }
-        for _ in 0..<Int.random(in: 8...30, using: &random) { statement() }
+        for _ in 0..<Int.random(in: 8...30, using: &random) {
+            let start = code.count
+            if hasSession, Int.random(in: 0..<3, using: &random) == 0 { helper() } else { statement() }
+            units.append(start..<code.count)
+        }
         for (index, register) in Self.numbers.enumerated() {
             emit(.store64Reg, .r6, register, offset: Int32(8 * (Self.inputs + index)))
         }
@@ -70,7 +94,18 @@ package struct RandomProgram {
             emit(.store64Reg, .r6, .r1, offset: Int32(8 * (Self.inputs + Self.numbers.count + word - 1)))
         }
         emit(.exit)
-        function()
+        for callee in Callee.allCases where references.contains(where: { $0.to == callee }) {
+            let start = code.count
+            switch callee {
+            case .function: function()
+            case .loopCallback: loopCallback()
+            case .eachCallback: eachCallback()
+            }
+            for reference in references where reference.to == callee {
+                // From the slot after the first one of the instruction.
+                code[reference.at].imm = Int64(code[reference.at..<start].reduce(-1) { $0 + $1.slots })
+            }
+        }
     }
 
     mutating func emit(
@@ -123,6 +158,7 @@ package struct RandomProgram {
         case .wide: imm = Int64(bitPattern: random.next())
         default: break
         }
+        units.append(code.count..<code.count + 1)
         emit(opcode, dst, src, imm: imm)
     }
 
@@ -148,7 +184,7 @@ package struct RandomProgram {
         }
     }
 
-    private mutating func memory() {
+    mutating func memory() {
         let opcode = Self.memory[Int.random(in: 0..<Self.memory.count, using: &random)]
         let size: Size
         var isLoad = false
@@ -220,8 +256,13 @@ package struct RandomProgram {
 
     /// A call; afterwards the argument registers, which it destroys, hold numbers again.
     private mutating func call() {
-        calls.append(code.count)
+        references.append((code.count, .function))
         emit(.callLocal)
+        numberArguments()
+    }
+
+    /// Gives the registers that a call destroys numbers again.
+    mutating func numberArguments() {
         for register in [Register.r1, .r2, .r3, .r4, .r5] {
             emit(.mov64Reg, register, [.r0, .r7, .r8][Int.random(in: 0..<3, using: &random)])
         }
@@ -229,8 +270,6 @@ package struct RandomProgram {
 
     /// u64 f(a, b, c, d, e), which has a stack and uses r6 to r9.
     private mutating func function() {
-        guard !calls.isEmpty else { return }
-        let start = code.count
         emit(.mov64Reg, .r0, .r1)
         emit(.mov64Reg, .r7, .r2)
         emit(.mov64Reg, .r8, .r3)
@@ -241,8 +280,5 @@ package struct RandomProgram {
             if Bool.random(using: &random) { arithmetic() } else { memory() }
         }
         emit(.exit)
-        for call in calls {
-            code[call].imm = Int64(code[(call + 1)..<start].reduce(0) { $0 + $1.slots })
-        }
     }
 }

@@ -7,31 +7,59 @@ package struct ReferenceEngine: Engine {
     package static let name = "reference"
     package let program: [Instruction]
     private let slots: SlotMap
+    private let surroundings: Surroundings
+    /// Instructions that a run may execute.
+    private static let limit = 1 << 20
+
+    /// What no program can know: where its memory lies, and what is where nobody wrote.
+    fileprivate struct Surroundings {
+        var contextBase: UInt64 = 0x1000_0000
+        var stackTop: UInt64 = 0x2000_1000
+        /// In the stack and in registers, those that calls destroy among them; nil for zeros and what was there before.
+        var unwritten: UInt8?
+    }
 
     enum Fault: Error {
         case address(UInt64)
         case unsupported(Instruction)
         case outOfProgram
+        case tooLong
     }
 
-    package init(_ program: [Instruction]) throws {
+    package init(_ program: [Instruction]) throws { self.init(program, Surroundings()) }
+
+    private init(_ program: [Instruction], _ surroundings: Surroundings) {
         self.program = program
+        self.surroundings = surroundings
         slots = SlotMap(program)
     }
 
+    /// Whether a program ends and its outcome follows from its context alone, so that engines have to agree on it.
+    package static func isDefined(_ program: [Instruction], _ context: [UInt8]) -> Bool {
+        let elsewhere = Surroundings(contextBase: 0x7f31_4567_8ab0, stackTop: 0x7ffc_9abc_d010, unwritten: 0xb7)
+        guard let here = try? Self(program, Surroundings()).run(context),
+            let there = try? Self(program, elsewhere).run(context)
+        else { return false }
+        return here == there
+    }
+
     package func run(_ context: [UInt8]) throws -> Outcome {
-        var memory = Memory(context: context)
-        let result = try call(0, frame: 0, arguments: [Memory.contextBase, UInt64(context.count), 0, 0, 0], &memory)
+        var memory = Memory(context: context, surroundings)
+        var arguments = [surroundings.contextBase, UInt64(context.count), 0, 0, 0]
+        if let word = surroundings.unwrittenWord { arguments.replaceSubrange(1..., with: [word, word, word, word]) }
+        let result = try call(0, frame: 0, arguments: arguments, &memory)
         return Outcome(result: UInt32(truncatingIfNeeded: result), context: memory.context)
     }
 
     private func call(_ entry: Int, frame: Int, arguments: [UInt64], _ memory: inout Memory) throws -> UInt64 {
-        var registers = [UInt64](repeating: 0, count: 11)
+        var registers = [UInt64](repeating: surroundings.unwrittenWord ?? 0, count: 11)
         registers.replaceSubrange(1...5, with: arguments)
-        registers[10] = Memory.stackTop - UInt64(frame) * 512
+        registers[10] = surroundings.stackTop - UInt64(frame) * 512
         var index = entry
         while true {
             guard program.indices.contains(index) else { throw Fault.outOfProgram }
+            memory.steps += 1
+            if memory.steps > Self.limit { throw Fault.tooLong }
             let instruction = program[index]
             let (dst, src) = (Int(instruction.dst.rawValue), Int(instruction.src.rawValue))
             let imm = UInt64(bitPattern: instruction.imm)
@@ -79,6 +107,7 @@ package struct ReferenceEngine: Engine {
             case .call(.local):
                 let entry = try target(index - 1, Int(instruction.imm))
                 registers[0] = try call(entry, frame: frame + 1, arguments: Array(registers[1...5]), &memory)
+                if let word = surroundings.unwrittenWord { for register in 1...5 { registers[register] = word } }
             case .exit: return registers[0]
             case .wide, .packet, .mayGoto, .call: throw Fault.unsupported(instruction)
             }
@@ -91,22 +120,33 @@ package struct ReferenceEngine: Engine {
     }
 }
 
+extension ReferenceEngine.Surroundings {
+    fileprivate var unwrittenWord: UInt64? { unwritten.map { UInt64($0) &* 0x0101_0101_0101_0101 } }
+}
+
 /// The two memories of a reference run.
 private struct Memory {
-    package static let contextBase: UInt64 = 0x1000_0000
-    package static let stackTop: UInt64 = 0x2000_1000
-    package var context: [UInt8]
-    package var stack = [UInt8](repeating: 0, count: 4096)
+    private let contextBase: UInt64
+    private let stackTop: UInt64
+    var context: [UInt8]
+    private var stack: [UInt8]
+    /// Instructions that were executed.
+    var steps = 0
 
-    init(context: [UInt8]) { self.context = context }
+    init(context: [UInt8], _ surroundings: ReferenceEngine.Surroundings) {
+        self.context = context
+        contextBase = surroundings.contextBase
+        stackTop = surroundings.stackTop
+        stack = [UInt8](repeating: surroundings.unwritten ?? 0, count: 4096)
+    }
 
-    package func load(_ address: UInt64, _ size: Size) throws -> UInt64 {
+    func load(_ address: UInt64, _ size: Size) throws -> UInt64 {
         let (isStack, start) = try locate(address, size)
         let bytes = isStack ? stack : context
         return (0..<size.bytes).reduce(0) { $0 | UInt64(bytes[start + $1]) << UInt64(8 * $1) }
     }
 
-    package mutating func store(_ address: UInt64, _ size: Size, _ value: UInt64) throws {
+    mutating func store(_ address: UInt64, _ size: Size, _ value: UInt64) throws {
         let (isStack, start) = try locate(address, size)
         for index in 0..<size.bytes {
             let byte = UInt8(truncatingIfNeeded: value >> UInt64(8 * index))
@@ -116,11 +156,11 @@ private struct Memory {
 
     private func locate(_ address: UInt64, _ size: Size) throws -> (isStack: Bool, start: Int) {
         let bytes = UInt64(size.bytes)
-        if address >= Self.contextBase, address + bytes <= Self.contextBase + UInt64(context.count) {
-            return (false, Int(address - Self.contextBase))
+        if address >= contextBase, address + bytes <= contextBase + UInt64(context.count) {
+            return (false, Int(address - contextBase))
         }
-        if address >= Self.stackTop - 4096, address + bytes <= Self.stackTop {
-            return (true, Int(address - (Self.stackTop - 4096)))
+        if address >= stackTop - 4096, address + bytes <= stackTop {
+            return (true, Int(address - (stackTop - 4096)))
         }
         throw ReferenceEngine.Fault.address(address)
     }

@@ -21,9 +21,11 @@ package final class SessionFixture {
     private let stack = UnsafeMutableRawPointer.allocate(byteCount: 4096, alignment: 16)
     private let context = UnsafeMutablePointer<cruntime_context>.allocate(capacity: 1)
     package var budget: UInt64 = 1 << 20
-    private var code: [UInt64] = []
+    private var code: CompiledPrograms?
+    private let engine: SessionEngine
 
-    package init(maps: [MapParameters] = []) throws {
+    package init(maps: [MapParameters] = [], on engine: SessionEngine = .current) throws {
+        self.engine = engine
         context.initialize(to: cruntime_context())
         for map in maps { _ = try builder.addMap(map) }
         builder.layoutMaps()
@@ -31,6 +33,8 @@ package final class SessionFixture {
     }
 
     private let mapCount: Int
+    private var imageSize: UInt64 = 0
+    private var sharedSize: UInt64 = 0
 
     deinit {
         image?.deallocate()
@@ -41,8 +45,12 @@ package final class SessionFixture {
 
     /// Links and adds a program.
     @discardableResult
-    package func add(_ statements: [Statement]) throws -> Int {
-        let linked = try link(Assembly(statements).instructions, mapCount: mapCount) { map, offset in
+    package func add(_ statements: [Statement]) throws -> Int { try add(Assembly(statements).instructions) }
+
+    /// Links and adds a program.
+    @discardableResult
+    package func add(_ program: [Instruction]) throws -> Int {
+        let linked = try link(program, mapCount: mapCount) { map, offset in
             let place = self.builder.valueLocation(map: map, offset: UInt64(offset))
             return SegmentOffset(storage: Int(place.storage), offset: place.offset)
         }
@@ -64,6 +72,7 @@ package final class SessionFixture {
         shared.initializeMemory(as: UInt8.self, repeating: 0, count: built.sharedSize)
         built.initializeShared(shared)
         (self.image, self.shared) = (image, shared)
+        (imageSize, sharedSize) = (UInt64(built.bytes.count), UInt64(built.sharedSize))
         let view = SessionView(
             image: image.assumingMemoryBound(to: UInt8.self),
             shared: shared.assumingMemoryBound(to: UInt8.self)
@@ -77,13 +86,14 @@ package final class SessionFixture {
         return view
     }
 
-    /// Runs a program of the session.
+    /// Runs a program of the session on a stack of zeros.
     package func run(_ program: Int = 0, r1: UInt64 = 0) throws(Trap) -> UInt64 {
         let view = open()
+        stack.initializeMemory(as: UInt8.self, repeating: 0, count: 4096)
         context.pointee.budget = budget
         context.pointee.program = UInt32(program)
         let result: UInt64
-        if SessionEngine.current == .vm {
+        if engine == .vm {
             let count = Int32(view.program(program).pointee.instruction_count)
             result = Interpreter.run(context, view.instructions(program), count, r1: r1, r2: 0)
         } else {
@@ -96,27 +106,43 @@ package final class SessionFixture {
         return result
     }
 
-    /// The machine code of a program; compiled when first asked for, and never freed.
+    /// The machine code of a program; compiled when first asked for.
     private func entry(_ program: Int, _ view: SessionView) -> UInt64 {
-        if code.isEmpty {
-            let mode: CompileOptions.Mode = SessionEngine.current == .jit ? .unchecked : .checked
+        if code == nil {
             let programs = (0..<Int(view.header.pointee.program_count)).map { index in
                 UnsafeBufferPointer(
                     start: view.instructions(index),
                     count: Int(view.program(index).pointee.instruction_count)
                 )
             }
+            let mode: CompileOptions.Mode = engine == .jit ? .unchecked : .checked
             do {
-                code = try CompiledPrograms.compile(programs, CompileOptions(mode, session: view)).leak()
+                code = try CompiledPrograms.compile(programs, CompileOptions(mode, session: view))
             } catch {
                 preconditionFailure(error.description)
             }
         }
-        return code[program]
+        return code?.entry(program) ?? 0
     }
 
     /// What the last run left in the context.
     package var lastContext: cruntime_context { context.pointee }
+
+    /// All frames' stacks as the last run left them.
+    package var stackWords: [UInt64] {
+        (0..<512).map { stack.load(fromByteOffset: 8 * $0, as: UInt64.self) }
+    }
+
+    /// Whether a value points into what programs may know: their stack and the session.
+    package func isGuest(_ value: UInt64) -> Bool {
+        let view = open()
+        let ranges = [
+            (context.pointee.stack_low, context.pointee.stack_high),
+            (UInt64(UInt(bitPattern: view.shared)), UInt64(UInt(bitPattern: view.shared)) + sharedSize),
+            (UInt64(UInt(bitPattern: view.image)), UInt64(UInt(bitPattern: view.image)) + imageSize),
+        ]
+        return ranges.contains { $0.0 <= value && value <= $0.1 }
+    }
 }
 
 /// Runs statements without a session on `SessionEngine.current`.

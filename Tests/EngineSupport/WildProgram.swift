@@ -1,4 +1,5 @@
-package import ISA
+internal import CRuntime
+internal import ISA
 internal import JIT
 package import Runtime
 internal import UBPFVM
@@ -6,7 +7,7 @@ internal import UBPFVM
 /// Random programs that no verifier would accept: wild addresses, endless loops, deep recursion, calls of anything.
 ///
 /// Made of groups of instructions; jumps go to the start of a group of the same function, so that no register is read that a
-/// call left undefined.
+/// call left undefined, unless that is what is wanted.
 package struct WildProgram {
     private var random: SeededGenerator
     /// Groups of each function, the program's own first.
@@ -15,10 +16,20 @@ package struct WildProgram {
     private var calls: [(function: Int, group: Int, index: Int, to: Int)] = []
     private static let functionCount = 3
 
-    package static func make(seed: UInt64) -> [Instruction] {
-        var program = WildProgram(random: SeededGenerator(seed: seed))
+    /// Whether registers are read that hold what the engine likes: what calls and callers leave in them.
+    private let readsUndefined: Bool
+
+    /// A program, and the parts of it that can be left out.
+    static func make(seed: UInt64, readsUndefined: Bool = false) -> (code: [Instruction], units: [Range<Int>]) {
+        var program = WildProgram(random: SeededGenerator(seed: seed), readsUndefined: readsUndefined)
         for index in 0..<functionCount { program.addFunction(index) }
-        return program.assembled()
+        let (code, starts) = program.assembled()
+        var units: [Range<Int>] = []
+        // A function's first group and its `exit` stay.
+        for groups in starts {
+            for (start, end) in zip(groups, groups.dropFirst()).dropFirst() { units.append(start..<end) }
+        }
+        return (code, units)
     }
 
     private mutating func pick<T>(_ values: [T]) -> T { values[Int.random(in: 0..<values.count, using: &random)] }
@@ -27,9 +38,12 @@ package struct WildProgram {
 
     private mutating func addFunction(_ index: Int) {
         var groups: [[Instruction]] = []
-        // Nothing may be read that was not written: what is in other registers differs between engines.
-        var start = [Instruction(.mov64Imm, dst: .r0, imm: 1)]
-        for (number, register) in [Register.r3, .r4, .r5, .r7, .r8, .r9].enumerated() where index == 0 || number > 2 {
+        var start: [Instruction] = []
+        for register in [Register.r0, .r3, .r4, .r5, .r7, .r8, .r9] {
+            // Both engines begin a program with zeros, and a function with its arguments, but not what else a function finds.
+            let isArgument = register.rawValue >= 3 && register.rawValue <= 5
+            let isDefined = index == 0 || isArgument || readsUndefined
+            if isDefined, Int.random(in: 0..<4, using: &random) != 0 { continue }
             start.append(Instruction(.mov64Imm, dst: register, imm: immediate()))
         }
         start.append(
@@ -128,13 +142,14 @@ package struct WildProgram {
             let target = pick([Int64(bitPattern: FunctionHandle.make(100_000)), 14, 99_999, -1, 1 << 40])
             code = [Instruction(.loadImm64, dst: .r2, imm: target), Instruction(.callRegister, dst: .r2)]
         }
-        for register in [Register.r1, .r2, .r3, .r4, .r5] {
+        for register in [Register.r1, .r2, .r3, .r4, .r5] where !readsUndefined || Bool.random(using: &random) {
             code.append(Instruction(.mov64Imm, dst: register, imm: immediate()))
         }
         return code
     }
 
-    private func assembled() -> [Instruction] {
+    /// The code, and where each function's groups start in it.
+    private func assembled() -> (code: [Instruction], starts: [[Int]]) {
         var starts: [[Int]] = []
         var code: [Instruction] = []
         for groups in functions {
@@ -156,7 +171,7 @@ package struct WildProgram {
             let at = starts[call.function][call.group] + call.index
             code[at].imm = Int64(slots(at + 1, starts[call.to][0]))
         }
-        return code
+        return (code, starts)
     }
 }
 
@@ -177,48 +192,86 @@ private enum Ending: Equatable {
 }
 
 /// What the interpreter and checked code disagree about, as a message, nil where they agree; and how the run ended.
-package func compareWild(seed: UInt64) throws -> (difference: String?, ending: TrapKind) {
-    let program = WildProgram.make(seed: seed)
+package func compareWild(seed: UInt64, minimising seconds: Double = 5) throws -> (
+    difference: String?, ending: TrapKind
+) {
+    let (program, units) = WildProgram.make(seed: seed)
+    let hasPacket = seed & 1 == 0
+    let (difference, ending) = try compareWild(program, hasPacket)
+    guard let difference else { return (nil, ending) }
+    let smaller = Minimiser.minimise(program, units: units, seconds: seconds) {
+        (try? compareWild($0, hasPacket))?.difference != nil
+    }
+    let message = (try? compareWild(smaller, hasPacket))?.difference ?? difference
+    return ("\(message)\nThe whole program: \(difference)", ending)
+}
+
+private func compareWild(_ program: [Instruction], _ hasPacket: Bool) throws -> (difference: String?, ending: TrapKind)
+{
     let linked = try link(program, mapCount: 0) { _, _ in nil }
     var options = CompileOptions(.checked)
-    options.hasPacket = seed & 1 == 0
+    options.hasPacket = hasPacket
     let compiled = try CompiledPrograms.compile(linked, options)
     let packet = (0..<64).map { UInt8($0 * 3) }
     // One runner for both, so that addresses are the same.
     var runner = ProgramRunner(packet: packet)
     runner.budget = 5_000
-    let (expected, expectedBytes) = ending(&runner) { (runner: inout ProgramRunner) throws(Trap) in
-        try runner.run(linked)
+    let interpreted = { (context: UnsafeMutablePointer<cruntime_context>, r1: UInt64, r2: UInt64) in
+        linked.withUnsafeBufferPointer { code -> UInt64 in
+            guard let start = code.baseAddress else { return 0 }
+            return Interpreter.run(context, start, Int32(code.count), r1: r1, r2: r2)
+        }
     }
+    let entry = compiled.entry()
+    let run = { (context: UnsafeMutablePointer<cruntime_context>, r1: UInt64, r2: UInt64) in
+        let result = cruntime_run(entry, context, r1, r2)
+        endRun(context)
+        return result
+    }
+    defer { withExtendedLifetime(compiled.size) {} }
+    let (expected, expectedBytes) = ending(&runner, interpreted)
     runner.packetBytes = packet
-    let (actual, actualBytes) = ending(&runner) { (runner: inout ProgramRunner) throws(Trap) in
-        try runner.run(compiled)
-    }
+    let (actual, actualBytes) = ending(&runner, run)
     if expected == .budget || actual == .budget {
         if expected == actual { return (nil, .budget) }
         // One of them may come to the end, or to a trap, with what the other one counts as too much.
         runner.packetBytes = packet
         runner.budget = 1_000_000
-        let (again, _) = ending(&runner) { (runner: inout ProgramRunner) throws(Trap) in
-            expected == .budget ? try runner.run(linked) : try runner.run(compiled)
-        }
+        let (again, _) = ending(&runner, expected == .budget ? interpreted : run)
         let other = expected == .budget ? actual : expected
         let text = "one ended by its budget, the other: \(other), then \(again)\n\(listing(program))"
         return (again == other ? nil : text, other.kind)
     }
     if expected == actual, expectedBytes == actualBytes { return (nil, expected.kind) }
-    let text = "interpreter: \(expected) \(expectedBytes)\nchecked code: \(actual) \(actualBytes)\n\(listing(program))"
+    let places = zip(expectedBytes, actualBytes).enumerated().filter { $0.element.0 != $0.element.1 }.map(\.offset)
+    let text = """
+        interpreter: \(expected)
+        checked code: \(actual)
+        different bytes of the packet and of the stack behind it: \(places)
+        \(listing(program))
+        """
     return (text, expected.kind)
 }
 
+/// How a run ends, and the packet and all stacks as it leaves them.
 private func ending(
     _ runner: inout ProgramRunner,
-    _ run: (inout ProgramRunner) throws(Trap) -> UInt64
+    _ run: (UnsafeMutablePointer<cruntime_context>, UInt64, UInt64) -> UInt64
 ) -> (Ending, [UInt8]) {
+    var stack: [UInt8] = []
+    let ending: Ending
     do throws(Trap) {
-        let result = try run(&runner)
-        return (.result(result), runner.packetBytes)
+        let result = try runner.runAny { context, r1, r2 in
+            let result = run(context, r1, r2)
+            let (low, high) = (context.pointee.stack_low, context.pointee.stack_high)
+            stack = Array(
+                UnsafeRawBufferPointer(start: UnsafeRawPointer(bitPattern: UInt(low)), count: Int(high - low))
+            )
+            return result
+        }
+        ending = .result(result)
     } catch {
-        return (error.kind == .budget ? .budget : .trap(error), runner.packetBytes)
+        ending = error.kind == .budget ? .budget : .trap(error)
     }
+    return (ending, runner.packetBytes + stack)
 }

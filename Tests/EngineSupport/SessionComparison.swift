@@ -1,0 +1,145 @@
+internal import CRuntime
+internal import ISA
+internal import Runtime
+internal import UBPFVM
+
+/// Random programs that use maps, callbacks and tail calls, three in a session.
+package enum SessionComparison {
+    /// What a run leaves behind.
+    private struct Traces: Equatable {
+        var result: UInt64
+        var trap: Trap?
+        var words: [UInt64]
+        var array: [[UInt64]?]
+        var hash: [[UInt64]?]
+        var tailCalls: UInt32
+    }
+
+    /// What programs are for.
+    package enum Event: CaseIterable {
+        case update, delete, probeRead, loop, forEach, callThroughRegister
+        /// Seen in what a run left.
+        case arrayIsWritten, hashIsFilled, hashIsFull, tailCallIsTaken, tailCallsEnd
+    }
+
+    /// How many of the runs of some programs, or of the programs themselves, have an event.
+    package static func coverage(seeds: ClosedRange<UInt64>) throws -> [Event: Int] {
+        var seen: [Event: Int] = [:]
+        for seed in seeds {
+            let code = programs(seed: seed).map(\.code)
+            for instruction in code[0] {
+                switch (instruction.opcode, instruction.imm) {
+                case (.callHelper, 2): seen[.update, default: 0] += 1
+                case (.callHelper, 3): seen[.delete, default: 0] += 1
+                case (.callHelper, 4): seen[.probeRead, default: 0] += 1
+                case (.callHelper, 181): seen[.loop, default: 0] += 1
+                case (.callHelper, 164): seen[.forEach, default: 0] += 1
+                case (.callRegister, _): seen[.callThroughRegister, default: 0] += 1
+                default: break
+                }
+            }
+            for traces in try run(code, RandomProgram.contexts(seed: seed, count: 3), .vm) {
+                let entries = traces.hash.filter { $0 != nil }.count
+                if traces.array.contains(where: { $0 != nil && $0 != [0, 0] }) {
+                    seen[.arrayIsWritten, default: 0] += 1
+                }
+                if entries > 0 { seen[.hashIsFilled, default: 0] += 1 }
+                if entries == hashSize { seen[.hashIsFull, default: 0] += 1 }
+                if traces.tailCalls > 0 { seen[.tailCallIsTaken, default: 0] += 1 }
+                if traces.tailCalls == 33 { seen[.tailCallsEnd, default: 0] += 1 }
+            }
+        }
+        return seen
+    }
+
+    private static let hashSize = 4
+    private static let maps = [
+        MapParameters(
+            name: "words",
+            type: .array,
+            keySize: 4,
+            valueSize: UInt32(8 * RandomProgram.contextWords),
+            maxEntries: 1
+        ),
+        MapParameters(name: "array", type: .array, keySize: 4, valueSize: 16, maxEntries: 5),
+        MapParameters(name: "hash", type: .hash, keySize: 8, valueSize: 16, maxEntries: UInt32(hashSize)),
+        MapParameters(name: "programs", type: .programArray, keySize: 4, valueSize: 4, maxEntries: 4),
+    ]
+
+    /// What the engines disagree about on programs of this seed, as a message; nil where they agree.
+    package static func difference(seed: UInt64, minimising seconds: Double = 5) throws -> String? {
+        let programs = programs(seed: seed)
+        let contexts = RandomProgram.contexts(seed: seed, count: 3)
+        let code = programs.map(\.code)
+        guard let whole = try difference(code, contexts) else { return nil }
+        var smaller = code
+        for (index, program) in programs.enumerated() {
+            smaller[index] = Minimiser.minimise(program.code, units: program.units, seconds: seconds) { candidate in
+                var all = smaller
+                all[index] = candidate
+                return (try? difference(all, contexts)) != nil
+            }
+        }
+        return "\((try? difference(smaller, contexts)) ?? whole)\nThe whole programs: \(whole)"
+    }
+
+    private static func programs(seed: UInt64) -> [RandomProgram] {
+        (0..<3).map { RandomProgram.make(seed: seed &* 3 &+ UInt64($0), isForKernel: false, hasSession: true) }
+    }
+
+    private static func difference(_ programs: [[Instruction]], _ contexts: [[UInt8]]) throws -> String? {
+        let expected = try run(programs, contexts, .vm)
+        for engine in [SessionEngine.jit, .checkedJIT] {
+            let actual = try run(programs, contexts, engine)
+            for (index, (a, b)) in zip(expected, actual).enumerated() where a != b {
+                let listings = programs.enumerated().map { "program \($0.offset):\n\(listing($0.element))" }
+                return """
+                    vm and \(engine.rawValue) differ in run \(index)
+                    vm: \(a)
+                    \(engine.rawValue): \(b)
+                    \(listings.joined(separator: "\n"))
+                    """
+            }
+        }
+        return nil
+    }
+
+    /// One run of program 0 for each context, with what earlier ones left in the maps.
+    private static func run(
+        _ programs: [[Instruction]],
+        _ contexts: [[UInt8]],
+        _ engine: SessionEngine
+    ) throws -> [Traces] {
+        let fixture = try SessionFixture(maps: maps, on: engine)
+        for program in programs { try fixture.add(program) }
+        let view = fixture.open()
+        let targets = MapView(view, Int(SessionMap.programs.index))
+        for (slot, program) in [UInt32(1), 2].enumerated() {
+            let status = targets.update([UInt32(slot)], [program], flags: 0, tid: 1, slot: -1)
+            precondition(status == 0, "a program array takes its programs")
+        }
+        return contexts.map { context in
+            let words = MapView(view, Int(SessionMap.words.index))
+            words.lookup([UInt32(0)], slot: 0)?.copyMemory(from: context, byteCount: context.count)
+            var (result, trap): (UInt64, Trap?) = (0, nil)
+            do throws(Trap) { result = try fixture.run() } catch { trap = error }
+            return Traces(
+                result: result,
+                trap: trap,
+                words: contents(words, RandomProgram.contextWords, 1)[0] ?? [],
+                array: contents(MapView(view, Int(SessionMap.array.index)), 2, RandomProgram.keys),
+                hash: contents(MapView(view, Int(SessionMap.hash.index)), 2, RandomProgram.keys),
+                tailCalls: fixture.lastContext.tail_calls
+            )
+        }
+    }
+
+    /// The values of all keys that programs use.
+    private static func contents(_ map: MapView, _ count: Int, _ keys: Int64) -> [[UInt64]?] {
+        (0..<keys).map { key in
+            map.lookup([key], slot: 0).map { value in
+                (0..<count).map { value.load(fromByteOffset: 8 * $0, as: UInt64.self) }
+            }
+        }
+    }
+}
