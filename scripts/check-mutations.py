@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Plants mistakes in the compiler's source, one at a time, and checks that the random programs find each of them.
+
+usage: scripts/check-mutations.py [NAME...]     all of them without names; 5 to 30 s each
+
+Works on a copy below build/mutations. Each mutation names a text that its file holds exactly once, so that one that no longer applies is
+an error and not a success; what has to change in two places has a second one.
+"""
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+COPY = ROOT / "build" / "mutations"
+JIT = "Sources/JIT/Lowering/"
+
+# Kinds of random programs, and how many of them may pass a mistake by.
+PLAIN, WILD, SESSION = ([], 3000), (["--wild"], 3000), (["--session"], 3000)
+
+# name: (file, text, what it becomes, the kind of programs that has to find it[, (file, text, what it becomes)])
+MUTATIONS = {
+    # Mistakes that the compiler has had.
+    "zero-upper-kept-for-add": (
+        JIT + "Lowering+Arithmetic.swift", " && operation != .sub && operation != .add)", " && operation != .sub)", PLAIN),
+    "entry-keeps-host-registers": (
+        JIT + "Lowering+Frames.swift",
+        "for register in [GPR.rax, .rcx, .r8, .rbx, .r13, .r14, .r15] { asm.alu(.xor, register, register, .w32) }", "", WILD),
+    "entry-keeps-r3": (
+        JIT + "Lowering+Frames.swift", "if isChecked { asm.alu(.xor, .rdx, .rdx, .w32) }", "", WILD),
+    # Values that wait.
+    "waiting-value-lost-at-block": (
+        JIT + "Lowering.swift", "flush(layout.live[index])\n        zeroUpper = 0",
+        "drop(notIn: layout.live[index])\n        zeroUpper = 0", PLAIN),
+    "waiting-value-not-flushed-at-jump": (
+        JIT + "Lowering+Jumps.swift", "drop(notIn: live | others)\n        settleAll(live)", "drop(notIn: live | others)", PLAIN),
+    "waiting-value-not-flushed-at-local-call": (
+        JIT + "Lowering+Calls.swift",
+        "flush(layout.live[index])\n        guard let callee", "drop(notIn: layout.live[index])\n        guard let callee", PLAIN),
+    "waiting-value-not-settled-for-others": (
+        JIT + "Lowering+Values.swift", "if !value.refers(onlyTo: own) { settleOthers(than: register, referringTo: own) }", "", PLAIN),
+    "copy-keeps-old-source": (
+        JIT + "Lowering+Values.swift", "settle(register)\n        settleOthers(than: register, referringTo: machine(register))",
+        "settle(register)", PLAIN),
+    # Upper halves.
+    "zero-upper-kept-at-block": (
+        JIT + "Lowering.swift", "flush(layout.live[index])\n        zeroUpper = 0", "flush(layout.live[index])", PLAIN),
+    "zero-upper-of-right-shift": (
+        JIT + "Lowering+Values.swift", "count >= 32 || isZeroUpper(source)", "count >= 31 || isZeroUpper(source)", PLAIN),
+    "zero-upper-of-signed-load": (
+        JIT + "Lowering+Memory.swift", "zeroUpper: !isSigned && size != .b64)\n    }\n\n    mutating func store(",
+        "zeroUpper: size != .b64)\n    }\n\n    mutating func store(", PLAIN),
+    # Liveness.
+    "liveness-forgets-branch": (
+        JIT + "ProgramLayout.swift", "unsafe live[index + 1] | live[Int(code[index].target)]", "live[index + 1]", PLAIN),
+    "liveness-forgets-r0-of-cmpxchg": (
+        JIT + "Effects.swift", "(reads, writes) = (dst | src | 1, 1)", "(reads, writes) = (dst | src, 1)", PLAIN),
+    "liveness-forgets-r5-of-calls": (
+        JIT + "Effects.swift", "let arguments: UInt16 = 0b11_1110", "let arguments: UInt16 = 0b01_1110", PLAIN),
+    # Registers and frames.
+    "r8-not-saved": (
+        JIT + "ProgramLayout.swift", "writes & 0b11_1100_0000", "writes & 0b10_1100_0000", PLAIN),
+    "r8-and-r9-swapped-after-loop": (
+        JIT + "Lowering+Callbacks.swift", "asm.pop(.r15)\n        asm.pop(.r14)", "asm.pop(.r14)\n        asm.pop(.r15)", SESSION),
+    "frame-of-callee-too-small": (
+        JIT + "Lowering+Calls.swift", "if ownsFrame { asm.alu(.sub, .rbp, 512) }\n        asm.call(callee.label)\n"
+        "        if ownsFrame { asm.alu(.sub, .rbp, -512) }",
+        "if ownsFrame { asm.alu(.sub, .rbp, 32) }\n        asm.call(callee.label)\n        if ownsFrame { asm.alu(.sub, .rbp, -32) }",
+        PLAIN),
+    # Ranges.
+    "short-jump-inverted": (
+        JIT + "Lowering+Jumps.swift", "if isNear(target) { asm.jumpShort(condition, label) } else { asm.jump(condition, label) }",
+        "if isNear(target) { asm.jumpShort(condition.inverted, label) } else { asm.jump(condition, label) }", PLAIN),
+    "short-jump-too-far": (
+        "Sources/JIT/X86/Assembler.swift", "guard distance >= -reach, distance < reach else {",
+        "guard distance >= -reach, distance <= reach else {", PLAIN, (JIT + "Lowering+Jumps.swift", "< 110", "< 300")),
+    "array-bound-off-by-one": (
+        JIT + "Lowering+Calls.swift", "asm.jumpShort(.aboveEqual, missing)", "asm.jumpShort(.above, missing)", SESSION),
+    "memory-bound-off-by-one": (
+        JIT + "SharedCode.swift", "asm.alu(.cmp, .rax, size.bytes)", "asm.alu(.cmp, .rax, size.bytes - 1)", WILD),
+    "rotation-of-other-counts": (
+        JIT + "Lowering+Shifts.swift", "width == otherWidth,\n            count + rest == (width == .w64 ? 64 : 32)",
+        "width == otherWidth", PLAIN),
+}
+
+
+def build():
+    command = ["swift", "build", "-c", "release", "--static-swift-stdlib", "--product", "ubpf-fuzz"]
+    done = subprocess.run(command, cwd=COPY, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"check-mutations: the copy does not build:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+
+
+def run(kind):
+    """Exit status and output of the fuzzer; a crash is a find too."""
+    options, count = kind
+    command = [str(COPY / ".build/release/ubpf-fuzz"), *options, "--seed", "1", "--count", str(count)]
+    done = subprocess.run(command, cwd=COPY, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout + done.stderr
+
+
+def main():
+    names = sys.argv[1:] or list(MUTATIONS)
+    unknown = [name for name in names if name not in MUTATIONS]
+    if unknown:
+        sys.exit(f"check-mutations: no such mutation: {', '.join(unknown)}; there are {', '.join(MUTATIONS)}")
+    COPY.mkdir(parents=True, exist_ok=True)
+    for name in ["Package.swift", "Package.resolved", "include", "Sources", "Tests", "Fuzz"]:
+        subprocess.run(["cp", "-a", "-u", "-T", ROOT / name, COPY / name], check=True)
+    missed = []
+    for name in names:
+        path, old, new, kind, *more = MUTATIONS[name]
+        edits = [(path, old, new), *more]
+        for path, old, new in edits:
+            source = (ROOT / path).read_text()
+            if source.count(old) != 1:
+                sys.exit(f"check-mutations: {name} no longer applies: its text is in {path} {source.count(old)} times")
+            (COPY / path).write_text(source.replace(old, new))
+        started = time.monotonic()
+        build()
+        status, output = run(kind)
+        for path, _, _ in edits:
+            shutil.copy(ROOT / path, COPY / path)
+        seconds = time.monotonic() - started
+        if status == 0:
+            missed.append(name)
+            print(f"  FAIL  {name}: not found in {kind[1]} programs ({seconds:.0f} s)", flush=True)
+        else:
+            what = next((line for line in output.splitlines() if line.startswith(("program ", "ubpf-fuzz: crash"))), "it crashes")
+            print(f"  ok    {name}: {what[:110]} ({seconds:.0f} s)", flush=True)
+    if missed:
+        sys.exit(f"check-mutations: {len(missed)} of {len(names)} mistakes were not found")
+    print(f"check-mutations: all {len(names)} mistakes were found")
+
+
+main()
