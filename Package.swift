@@ -81,12 +81,24 @@ let controllerTargets: [Target] = [
     .systemLibrary(name: "CUnwind", pkgConfig: "libunwind", providers: [.apt(["libunwind-dev"])]),
     .target(name: "Verifier", dependencies: ["ISA"], swiftSettings: common),
     .target(name: "Loader", dependencies: ["ISA", "CELF"], swiftSettings: common),
+    // Objects as the verifier sees them.
+    .target(name: "VerifierInput", dependencies: ["ISA", "Loader", "Verifier"], swiftSettings: common),
+    .target(name: "JSON", swiftSettings: common),
     .target(name: "Kernel", dependencies: ["ISA", "CLinux"], swiftSettings: common),
     .target(name: "Symbols", dependencies: ["CELF"], swiftSettings: common),
     .target(name: "Planner", dependencies: ["Symbols", "CCapstone"], swiftSettings: common),
     .target(name: "Inject", dependencies: ["CLinux"], swiftSettings: common),
     .target(name: "Conformance", dependencies: ["ISA", "UBPFVM", "JIT", "Embedding"], swiftSettings: common),
     .executableTarget(name: "ubpf-conformance", dependencies: ["Conformance"], swiftSettings: common),
+    // The verifier and the engines on records of a corpus.
+    .target(
+        name: "Corpus",
+        dependencies: [
+            "ISA", "Loader", "Verifier", "VerifierInput", "JSON", "Runtime", "UBPFVM", "JIT", "CSession", "CRuntime",
+        ],
+        swiftSettings: common
+    ),
+    .executableTarget(name: "ubpf-corpus", dependencies: ["Corpus"], swiftSettings: common),
     .target(
         name: "UBPFTesting",
         dependencies: ["ISA", "Loader", "Verifier", "Runtime", "UBPFVM", "CSession", "CRuntime"],
@@ -95,8 +107,8 @@ let controllerTargets: [Target] = [
     .target(
         name: "Controller",
         dependencies: [
-            "ISA", "Loader", "Verifier", "Runtime", "UBPFVM", "Kernel", "Symbols", "Planner", "Inject", "CSession",
-            "CLinux",
+            "ISA", "Loader", "Verifier", "JSON", "Runtime", "UBPFVM", "Kernel", "Symbols", "Planner", "Inject",
+            "CSession", "CLinux",
         ],
         swiftSettings: common
     ),
@@ -147,8 +159,10 @@ let testTargets: [Target] = [
         dependencies: ["Conformance", "ISA", "ubpf-conformance"],
         swiftSettings: [.treatAllWarnings(as: .error)]
     ),
+    tests("Corpus", ["ISA", "JSON"]),
+    tests("VerifierInput", ["ISA", "Loader", "Verifier"]),
     tests("UBPFTesting", exclude: ["Fixtures"]),
-    tests("Controller", ["ISA", "Loader"]),
+    tests("Controller", ["ISA", "JSON", "Loader"]),
     // The engines, a reference and random programs; for tests and for the fuzzer.
     .target(
         name: "EngineSupport",
@@ -201,6 +215,7 @@ let package = Package(
             : [
                 .executable(name: "ubpfrun", targets: ["ubpfrun"]),
                 .executable(name: "ubpf-conformance", targets: ["ubpf-conformance"]),
+                .executable(name: "ubpf-corpus", targets: ["ubpf-corpus"]),
                 .library(name: "UBPFTesting", targets: ["UBPFTesting"]),
             ]),
     dependencies: embedded ? [] : [.package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")],

@@ -88,10 +88,25 @@ extension BTF {
     }
 
     /// Type of a function's parameter.
-    func parameter(_ type: BTFType, _ index: Int) -> UInt32 { word(type, 2 * index + 1) }
+    package func parameter(_ type: BTFType, _ index: Int) -> UInt32 { word(type, 2 * index + 1) }
 
     func sectionVariable(_ type: BTFType, _ index: Int) -> SectionVariable {
         SectionVariable(type: word(type, 3 * index), offset: word(type, 3 * index + 1), size: word(type, 3 * index + 2))
+    }
+
+    /// What a tag is put on: a parameter, or a member; nil for the whole type.
+    package func component(ofTag type: BTFType) -> Int? {
+        let index = Int32(bitPattern: word(type, 0))
+        return index < 0 ? nil : Int(index)
+    }
+
+    /// Whether a type is an integer or an enumeration.
+    package func isScalar(_ type: BTFType) -> Bool { type.kind == .integer || type.isEnumeration }
+
+    /// The type of a variable in a data section, and where it lies there.
+    package func sectionEntry(_ type: BTFType, _ index: Int) -> (type: UInt32, offset: Int) {
+        let entry = sectionVariable(type, index)
+        return (entry.type, Int(entry.offset))
     }
 
     /// `BTF_INT_*` bits of an integer: 1 signed, 2 char, 4 bool.
@@ -101,7 +116,7 @@ extension BTF {
     func integerOffset(_ type: BTFType) -> UInt32 { word(type, 0) >> 16 & 0xff }
 
     /// Linkage of a variable or function: 0 static, 1 global, 2 extern.
-    func linkage(_ type: BTFType) -> UInt32 {
+    package func linkage(_ type: BTFType) -> UInt32 {
         type.kind == .variable ? word(type, 0) : UInt32(type.count)
     }
 }

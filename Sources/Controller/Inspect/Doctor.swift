@@ -1,4 +1,5 @@
 import Glibc
+import JSON
 
 /// What this machine allows, a line for each thing, with the fix for what it does not: `ubpfrun doctor`.
 package struct Doctor {

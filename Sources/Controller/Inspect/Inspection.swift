@@ -1,4 +1,5 @@
 import ISA
+import JSON
 package import Loader
 
 /// What `ubpfrun inspect` and `disasm` print about an object.

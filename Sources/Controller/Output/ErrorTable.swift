@@ -1,3 +1,5 @@
+import JSON
+
 /// Every code that a user can meet, with the exit code of a run that ends with it (sysexits.h).
 package enum ErrorCode: String, CaseIterable, Sendable {
     // Command line.

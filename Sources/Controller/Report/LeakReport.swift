@@ -1,3 +1,5 @@
+import JSON
+
 /// One outstanding allocation, as memleak's `allocs` map holds it (`struct alloc_info` in bcc's memleak.h).
 package struct Allocation: Equatable, Sendable {
     package var address: UInt64

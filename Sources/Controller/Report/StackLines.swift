@@ -1,3 +1,4 @@
+package import JSON
 package import Symbols
 
 /// One line of a printed stack: a frame, or why there is none.

@@ -1,6 +1,7 @@
 import CLinux
 import CSession
 import Glibc
+import JSON
 import Loader
 import Planner
 import Symbols

@@ -1,5 +1,6 @@
 import CSession
 import Glibc
+import JSON
 import Loader
 import Runtime
 import Symbols

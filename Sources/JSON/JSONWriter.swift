@@ -60,7 +60,7 @@ package struct JSONWriter {
     /// An address as text: JSON numbers lose bits above 2^53.
     package mutating func member(_ name: String, address: UInt64) {
         key(name)
-        string(hexadecimal(address))
+        string("0x" + String(address, radix: 16))
     }
 
     private mutating func container(_ open: String, _ close: String, _ body: (inout JSONWriter) -> Void) {
@@ -90,33 +90,11 @@ package struct JSONWriter {
             case "\u{0c}": text += "\\f"
             // U+2028 and U+2029 end a line in JavaScript, U+007F in some terminals; RFC 8259 allows escaping any.
             case "\u{00}"..."\u{1f}", "\u{7f}"..."\u{9f}", "\u{2028}", "\u{2029}":
-                text += "\\u" + padded(String(scalar.value, radix: 16), to: 4, with: "0")
+                let digits = String(scalar.value, radix: 16)
+                text += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
             default: text.unicodeScalars.append(scalar)
             }
         }
         text += "\""
     }
-}
-
-/// `0x` and lower-case digits.
-package func hexadecimal(_ value: UInt64) -> String { "0x" + String(value, radix: 16) }
-
-/// Bytes as pairs of digits with a space between, as `bpftool map dump` prints them.
-package func hexadecimal(bytes: some Sequence<UInt8>) -> String {
-    bytes.map { padded(String($0, radix: 16), to: 2, with: "0") }.joined(separator: " ")
-}
-
-/// `text` with `fill` before it, at least `width` characters long.
-package func padded(_ text: String, to width: Int, with fill: Character = " ") -> String {
-    text.count >= width ? text : String(repeating: fill, count: width - text.count) + text
-}
-
-/// `text` with spaces behind it, at least `width` characters long.
-package func aligned(_ text: String, to width: Int) -> String {
-    text.count >= width ? text : text + String(repeating: " ", count: width - text.count)
-}
-
-/// `1 place`, `2 places`.
-package func counted(_ number: some BinaryInteger, _ noun: String) -> String {
-    "\(number) \(noun)\(number == 1 ? "" : "s")"
 }

@@ -1,0 +1,59 @@
+internal import ISA
+package import Loader
+package import Verifier
+
+extension Subject {
+    /// A program of an object, already relocated, as it is before its maps are made.
+    ///
+    /// Read-only data is what the object says now: options are to be set before. `types` are those of the object.
+    package init(program: ProgramSpec, of object: ObjectSpec, types: TypeFacts?) {
+        let functions = program.functions.enumerated().map { index, function in
+            FunctionFacts(
+                name: function.name,
+                start: function.start,
+                contract: index == 0 ? nil : types?.contract(function.type, of: program.type)
+            )
+        }
+        self.init(
+            instructions: program.instructions,
+            functions: functions,
+            maps: object.maps.map { MapFacts($0, types: types) },
+            type: program.type
+        )
+        attachType = program.attachType
+        isSleepable = program.isSleepable
+        isGPL = isGPLCompatible(object.license)
+    }
+}
+
+extension MapFacts {
+    /// A map of an object.
+    package init(_ map: MapSpec, types: TypeFacts?) {
+        self.init(
+            name: map.name,
+            type: map.type,
+            keySize: map.keySize,
+            valueSize: map.valueSize,
+            maxEntries: map.maxEntries,
+            flags: map.flags
+        )
+        isFrozen = map.isReadOnly
+        contents = map.contents
+        if let inner = map.innerMap {
+            self.inner = [
+                MapFacts(
+                    name: "\(map.name).inner",
+                    type: inner.type,
+                    keySize: inner.keySize,
+                    valueSize: inner.valueSize,
+                    maxEntries: inner.maxEntries,
+                    flags: inner.flags
+                )
+            ]
+        }
+        if let types, map.valueType != 0 {
+            spinLock = types.spinLock(inValue: map.valueType)
+            timer = types.timer(inValue: map.valueType)
+        }
+    }
+}
