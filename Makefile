@@ -65,15 +65,17 @@ demo: build demos ## memleak on a program that leaks, then on real ones
 vm_clang = $(shell . scripts/lib.sh && bpf_clang)
 vm_libbpf = $(shell pkg-config --exists libbpf 2>/dev/null && echo -DHAVE_LIBBPF $$(pkg-config --cflags --libs libbpf))
 vm_build := $(BUILD)/bench/vm
+vm_sources := vm-bench.c subject.c measure.c compile.c report.c kernel.c
 
 # The programs are compiled by one compiler for all: what differs is the back end.
 vm-bench-programs: build
 	@mkdir -p $(vm_build)
 	@$(vm_clang) -target bpf -mcpu=v3 -O2 -fno-builtin -g -c Benchmarks/vm/programs.c -o $(vm_build)/programs.bpf.o
 	@$(vm_clang) -target bpf -mcpu=v3 -O2 -fno-builtin -g -c Benchmarks/vm/kernel.bpf.c -o $(vm_build)/kernel.bpf.o
-	@$(vm_clang) -O2 -fno-builtin -shared -fPIC Benchmarks/vm/programs.c -o $(vm_build)/programs.so
+	@$(vm_clang) -O2 -fno-builtin -shared -fPIC -foptimization-record-file=$(vm_build)/vectors.yaml \
+		-foptimization-record-passes='loop-vectorize|slp-vectorizer' Benchmarks/vm/programs.c -o $(vm_build)/programs.so
 	@$(vm_clang) -O2 -fno-builtin -fno-vectorize -fno-slp-vectorize -shared -fPIC Benchmarks/vm/programs.c -o $(vm_build)/programs-scalar.so
-	@PKG_CONFIG_PATH=dist/lib/pkgconfig cc -O2 -Wall -Wextra -Werror -DBUILD='"$(vm_build)"' Benchmarks/vm/vm-bench.c Benchmarks/vm/kernel.c \
+	@PKG_CONFIG_PATH=dist/lib/pkgconfig cc -O2 -Wall -Wextra -Werror -DBUILD='"$(vm_build)"' $(addprefix Benchmarks/vm/,$(vm_sources)) \
 		-o $(vm_build)/vm-bench $$(PKG_CONFIG_PATH=dist/lib/pkgconfig pkg-config --cflags --libs ubpf) -Wl,-rpath,$(CURDIR)/dist/lib -lm $(vm_libbpf)
 
 bench-vm: vm-bench-programs ## the interpreter and the JIT beside native code and the kernel's JIT

@@ -52,7 +52,9 @@ int kernel_program(const char *name, const char **why) {
         if (is_it) wanted = program;
     }
     if (!wanted || bpf_object__load(object) != 0) {
-        *why = errno == E2BIG ? "the verifier gives up after a million instructions" : "the verifier refuses it";
+        *why = errno == E2BIG   ? "the verifier gives up after a million instructions"
+               : errno == EPERM ? "loading programs is not permitted here"
+                                : "the verifier refuses it";
         bpf_object__close(object);
         return -1;
     }
