@@ -2,7 +2,7 @@ import EngineSupport
 import Glibc
 import ISA
 
-// ubpf-fuzz [--seed N] [--count N | --seconds N] [--kernel | --wild | --session]: random programs on every engine until two disagree.
+// ubpf-fuzz [--seed N] [--count N | --seconds N] [--wild | [--session] [--kernel]]: random programs on every engine until two disagree.
 
 /// What was asked for.
 struct Arguments {
@@ -42,7 +42,9 @@ struct Arguments {
     }
 
     static func fail(_ text: String) -> Never {
-        say("ubpf-fuzz: \(text)\nusage: ubpf-fuzz [--seed N] [--count N | --seconds N] [--kernel | --wild | --session]")
+        say(
+            "ubpf-fuzz: \(text)\nusage: ubpf-fuzz [--seed N] [--count N | --seconds N] [--wild | [--session] [--kernel]]"
+        )
         exit(64)
     }
 }
@@ -105,7 +107,11 @@ while done < arguments.count, arguments.seconds == 0 || seconds() - start < argu
         continue
     }
     if arguments.hasSession {
-        report(try SessionComparison.difference(seed: seed))
+        if arguments.engines.contains(.kernel) {
+            do { report(try SessionComparison.kernelDifference(seed: seed)) } catch { refused += 1 }
+        } else {
+            report(try SessionComparison.difference(seed: seed))
+        }
         seed += 1
         done += 1
         continue
@@ -138,7 +144,9 @@ if arguments.isWild {
     exit(0)
 }
 if arguments.hasSession {
-    print("\(done) sessions in \(Int(seconds() - start)) s, 0 disagreements between vm, jit, checked-jit")
+    let names =
+        arguments.engines.contains(.kernel) ? "vm, kernel, \(refused) refused by the kernel" : "vm, jit, checked-jit"
+    print("\(done) sessions in \(Int(seconds() - start)) s, 0 disagreements between \(names)")
     exit(0)
 }
 let names = arguments.engines.map(\.rawValue).joined(separator: ", ")

@@ -1,4 +1,6 @@
 import EngineSupport
+import Glibc
+import Kernel
 import Testing
 
 /// Random programs with maps, callbacks and tail calls, on the interpreter and both kinds of code.
@@ -11,6 +13,23 @@ import Testing
             let difference = try SessionComparison.difference(seed: seed)
             #expect(difference == nil, "seed \(seed)")
         }
+    }
+
+    /// Maps only: callbacks and tail calls would need more than instructions there.
+    @Test(.enabled(if: geteuid() == 0, "the kernel runs programs for root only"), arguments: starts)
+    func interpreterFollowsTheKernel(_ start: UInt64) throws {
+        var accepted = 0
+        for seed in start..<start + 30 {
+            do {
+                let difference = try SessionComparison.kernelDifference(seed: seed)
+                #expect(difference == nil, "seed \(seed)")
+                accepted += 1
+            } catch let rejection as KernelError {
+                // E2BIG: too many paths for the verifier.
+                #expect(rejection.errno == 7, "seed \(seed): errno \(rejection.errno) \(rejection.log)")
+            }
+        }
+        #expect(accepted >= 27)
     }
 
     /// The programs do what they are for: elements come and go, callbacks run and stop, tail calls are taken and refused.

@@ -40,7 +40,7 @@ package struct RandomProgram {
     package static let contextWords = inputs + numbers.count + stackWords
 
     /// Whether the kernel is to run it too.
-    private let isForKernel: Bool
+    let isForKernel: Bool
     /// Whether it calls helpers, and finds its inputs in a map.
     let hasSession: Bool
 

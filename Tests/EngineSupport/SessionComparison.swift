@@ -83,6 +83,37 @@ package enum SessionComparison {
         return "\((try? difference(smaller, contexts)) ?? whole)\nThe whole programs: \(whole)"
     }
 
+    /// What the kernel and the interpreter disagree about on one program of this seed; nil where they agree.
+    ///
+    /// Throws what the kernel's verifier says where it refuses the program.
+    package static func kernelDifference(seed: UInt64, minimising seconds: Double = 5) throws -> String? {
+        let program = RandomProgram.make(seed: seed, isForKernel: true, hasSession: true)
+        let contexts = RandomProgram.contexts(seed: seed, count: 3)
+        guard let whole = try kernelDifference(program.code, contexts) else { return nil }
+        let smaller = Minimiser.minimise(program.code, units: program.units, seconds: seconds) {
+            (try? kernelDifference($0, contexts)) != nil
+        }
+        return "\((try? kernelDifference(smaller, contexts)) ?? whole)\nThe whole program: \(whole)"
+    }
+
+    private static func kernelDifference(_ program: [Instruction], _ contexts: [[UInt8]]) throws -> String? {
+        let kernel = try KernelSession(program, hashSize: hashSize)
+        let expected = try run([program], contexts, .vm)
+        for (context, ours) in zip(contexts, expected) {
+            let theirs = Traces(
+                result: UInt64(try kernel.run(context)),
+                words: try kernel.contents(.words, keys: 1)[0] ?? [],
+                array: try kernel.contents(.array, keys: RandomProgram.keys),
+                hash: try kernel.contents(.hash, keys: RandomProgram.keys),
+                tailCalls: 0
+            )
+            var narrow = ours
+            narrow.result &= UInt64(UInt32.max)
+            if narrow != theirs { return "vm: \(narrow)\nkernel: \(theirs)\n\(listing(program))" }
+        }
+        return nil
+    }
+
     private static func programs(seed: UInt64) -> [RandomProgram] {
         (0..<3).map { RandomProgram.make(seed: seed &* 3 &+ UInt64($0), isForKernel: false, hasSession: true) }
     }
@@ -114,7 +145,7 @@ package enum SessionComparison {
         for program in programs { try fixture.add(program) }
         let view = fixture.open()
         let targets = MapView(view, Int(SessionMap.programs.index))
-        for (slot, program) in [UInt32(1), 2].enumerated() {
+        for (slot, program) in [UInt32(1), 2].enumerated() where Int(program) < programs.count {
             let status = targets.update([UInt32(slot)], [program], flags: 0, tid: 1, slot: -1)
             precondition(status == 0, "a program array takes its programs")
         }
