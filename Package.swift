@@ -146,7 +146,7 @@ let testTargets: [Target] = [
     tests("Runtime", ["ISA", "CSession", "CRuntime", "CUnwind", "CWalkFixtures", "CForkFixtures"]),
     tests("UBPFVM", ["ISA", "Runtime", "CSession", "CRuntime"]),
     tests("JIT", ["ISA", "Runtime", "UBPFVM", "CSession", "CRuntime", "CCapstone"]),
-    tests("Verifier", ["ISA"]),
+    tests("Verifier", ["ISA", "Kernel"]),
     tests("Loader", ["ISA"], exclude: ["Fixtures"]),
     tests("Kernel", ["ISA"]),
     tests("Symbols"),

@@ -10,7 +10,7 @@ extension HelperPrototype {
         Row(.tracePrintk, .scalar, .input, .size, traits: .gplOnly),
         Row(.getPrandomU32, .scalar),
         Row(.getSmpProcessorId, .range(0, lastProcessor)),
-        Row(.tailCall, .void, .context, .map, .anything, traits: .changesPacket),
+        Row(.tailCall, .void, .context, .map, .anything),
         Row(.getCurrentPidTgid, .scalar),
         Row(.getCurrentUidGid, .scalar),
         Row(.getCurrentComm, .scalar, .output, .size),

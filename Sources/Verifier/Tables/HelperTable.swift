@@ -5,13 +5,17 @@ extension HelperPrototype {
     /// The prototype of a helper that Linux 6.18 offers to some program type that this verifier knows.
     static func of(_ helper: Helper) -> HelperPrototype? { table[Int(helper.rawValue)] }
 
-    /// The prototype of a helper as programs of a type see it: `bpf_get_cgroup_classid` is of the packet's socket in
-    /// some and of the current task in others.
+    /// The prototype of a helper as programs of a type see it.
+    ///
+    /// `bpf_get_cgroup_classid` is of the packet's socket in some and of the current task in others, and perf events
+    /// ask for no licence for stacks.
     static func of(_ helper: Helper, for type: ProgramType) -> HelperPrototype? {
-        guard helper == .getCgroupClassid else { return of(helper) }
-        switch type {
-        case .schedCls, .schedAct, .lwtIn, .lwtOut, .lwtXmit, .lwtSeg6local: return of(.skbCgroupClassid)
-        default: return of(helper)
+        switch (helper, type) {
+        case (.getCgroupClassid, .schedCls), (.getCgroupClassid, .schedAct), (.getCgroupClassid, .lwtIn),
+            (.getCgroupClassid, .lwtOut), (.getCgroupClassid, .lwtXmit), (.getCgroupClassid, .lwtSeg6local):
+            of(.skbCgroupClassid)
+        case (.getStackid, .perfEvent): HelperPrototype(.scalar, .context, .map, .anything)
+        default: of(helper)
         }
     }
 
