@@ -149,13 +149,51 @@ struct TableCallTests {
             #expect(survives == !call.prototype.changesPacket, "packet after \(log.rawValue)")
             for index in 0..<call.prototype.count {
                 switch call.prototype.arguments[index] {
-                case .mapKey, .mapValue, .memory(isOut: false, _), .fixedMemory(_, isOut: false, _): break
+                case .mapKey, .mapValue, .mapValueOut, .memory, .updatedMemory, .fixedMemory: break
                 default: continue
                 }
                 call.then = []
                 call.arguments = [index + 1: [.mov64(Register.allCases[index + 1], .r8)]]
                 let (accepted, log) = try isAccepted(call)
                 #expect(accepted == call.prototype.takesPacket, "packet in \(index + 1): \(log.rawValue)")
+            }
+        }
+    }
+
+    @Test(arguments: [false, true])
+    func mapsThatProgramsUse(isSleepable: Bool) throws {
+        for (map, descriptor) in maps.descriptors {
+            let program = [
+                Instruction(.loadMap, dst: .r1, imm: Int64(descriptor)), Instruction(.mov64Imm), Instruction(.exit),
+            ]
+            let answer = KernelVerifier.ask(program, .kprobe, isSleepable: isSleepable)
+            let facts = MapFacts(name: "m", type: map, keySize: 4, valueSize: 4, maxEntries: 1)
+            let verdict = mayUse(facts, .kprobe, isSleepable: isSleepable)
+            #expect(verdict == (answer.status == 0), "\(map.name): \(answer.log)")
+        }
+    }
+
+    /// r7 holds a socket of every kind in turn, and is passed to helpers that ask for one.
+    @Test func socketsThatHelpersTake() throws {
+        typealias KernelObject = HelperPrototype.KernelObject
+        let casts: [(KernelObject, Helper?)] = [
+            (.socketCommon, nil), (.socket, .skFullsock), (.tcpSocket, .tcpSock), (.btfSocket, .skcToTcpSock),
+            (.requestSocket, .skcToTcpRequestSock),
+        ]
+        let users: [(KernelObject, Helper)] = [
+            (.socketCommon, .getListenerSock), (.anySocket, .skcToUnixSock), (.anySocket, .skcToTcp6Sock),
+        ]
+        for (given, cast) in casts {
+            for (asked, user) in users {
+                var text: [Statement] = [.load64(.r7, .r1, 168), .jumpEqual(.r7, 0, to: "out")]
+                if let cast {
+                    text += [.mov64(.r1, .r7), .call(cast), .jumpEqual(.r0, 0, to: "out"), .mov64(.r7, .r0)]
+                }
+                text += [.mov64(.r1, .r7), .call(user), .label("out"), .mov64(.r0, 0), .exit]
+                let answer = KernelVerifier.ask(try Assembly(text).instructions, .schedCls)
+                #expect(asked.takes(given) == (answer.status == 0), "\(given) to \(user.name): \(answer.log)")
+                let found = cast.flatMap { HelperPrototype.of($0)?.result }
+                if cast != nil { #expect(found == .kernelObject(given, isNullable: true, isReference: false)) }
             }
         }
     }

@@ -85,6 +85,16 @@ import Testing
         #expect(!isCompatible(.mapLookupElem, .arena))
     }
 
+    @Test func locksAndTimersAreNotForProbes() {
+        var locked = MapFacts(name: "m", type: .hash, keySize: 4, valueSize: 8, maxEntries: 1)
+        var timed = locked
+        locked.spinLock = 0
+        timed.timer = 0
+        #expect(!mayUse(locked, .kprobe, isSleepable: false) && !mayUse(locked, .socketFilter, isSleepable: false))
+        #expect(!mayUse(timed, .tracepoint, isSleepable: false) && mayUse(timed, .socketFilter, isSleepable: false))
+        #expect(mayUse(locked, .xdp, isSleepable: false))
+    }
+
     @Test func objects() {
         typealias KernelObject = HelperPrototype.KernelObject
         #expect(KernelObject.socketCommon.takes(.tcpSocket) && KernelObject.socketCommon.takes(.socket))

@@ -6,6 +6,21 @@ func isCompatible(_ helper: Helper, _ map: MapType) -> Bool {
     isTaken(map, by: helper) && takes(map, helper)
 }
 
+/// Whether the kernel lets a program use a map at all (Linux `check_map_prog_compatibility`).
+func mayUse(_ map: MapFacts, _ type: ProgramType, isSleepable: Bool) -> Bool {
+    if map.spinLock != nil, type == .socketFilter || ProgramTypes.tracing.contains(ProgramTypes(type)) { return false }
+    if map.timer != nil, ProgramTypes.tracing.contains(ProgramTypes(type)) { return false }
+    switch map.type {
+    case .structOps, .unspecified: return false
+    case .hash, .array, .perCPUHash, .perCPUArray, .lruHash, .lruPerCPUHash, .arrayOfMaps, .hashOfMaps, .ringBuffer,
+        .userRingBuffer, .socketStorage, .inodeStorage, .taskStorage, .cgroupLocalStorage, .queue, .stack, .arena:
+        return true
+    case .programArray, .perfEventArray, .stackTrace, .cgroupArray, .lpmTrie, .devMap, .sockMap, .cpuMap, .xskMap,
+        .sockHash, .cgroupStorage, .reusePortSockArray, .perCPUCgroupStorage, .devMapHash, .bloomFilter:
+        return !isSleepable
+    }
+}
+
 /// What helpers ask for.
 private func isTaken(_ map: MapType, by helper: Helper) -> Bool {
     switch helper {
