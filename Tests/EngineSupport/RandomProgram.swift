@@ -79,19 +79,22 @@ package struct RandomProgram {
         if hasSession { emit(.loadMapValue, .r6, imm: SessionMap.words.index) } else { emit(.mov64Reg, .r6, .r1) }
         for (index, register) in Self.numbers.enumerated() { emit(.load64, register, .r6, offset: Int32(8 * index)) }
         for word in 1...Self.stackWords {
-            emit(.store64Reg, .r10, Self.numbers[word - 1], offset: Int32(-8 * word))
+            unit { $0.emit(.store64Reg, .r10, Self.numbers[word - 1], offset: Int32(-8 * word)) }
         }
         for _ in 0..<Int.random(in: 8...30, using: &random) {
-            let start = code.count
-            if hasSession, Int.random(in: 0..<3, using: &random) == 0 { helper() } else { statement() }
-            units.append(start..<code.count)
+            unit { program in
+                let isHelper = program.hasSession && Int.random(in: 0..<3, using: &program.random) == 0
+                if isHelper { program.helper() } else { program.statement() }
+            }
         }
         for (index, register) in Self.numbers.enumerated() {
-            emit(.store64Reg, .r6, register, offset: Int32(8 * (Self.inputs + index)))
+            unit { $0.emit(.store64Reg, .r6, register, offset: Int32(8 * (Self.inputs + index))) }
         }
         for word in 1...Self.stackWords {
-            emit(.load64, .r1, .r10, offset: Int32(-8 * word))
-            emit(.store64Reg, .r6, .r1, offset: Int32(8 * (Self.inputs + Self.numbers.count + word - 1)))
+            unit {
+                $0.emit(.load64, .r1, .r10, offset: Int32(-8 * word))
+                $0.emit(.store64Reg, .r6, .r1, offset: Int32(8 * (Self.inputs + Self.numbers.count + word - 1)))
+            }
         }
         emit(.exit)
         for callee in Callee.allCases where references.contains(where: { $0.to == callee }) {
@@ -106,6 +109,13 @@ package struct RandomProgram {
                 code[reference.at].imm = Int64(code[reference.at..<start].reduce(-1) { $0 + $1.slots })
             }
         }
+    }
+
+    /// Code that can be left out as a whole.
+    private mutating func unit(_ body: (inout RandomProgram) -> Void) {
+        let start = code.count
+        body(&self)
+        units.append(start..<code.count)
     }
 
     mutating func emit(
