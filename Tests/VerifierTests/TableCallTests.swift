@@ -65,7 +65,10 @@ struct TableCallTests {
             try check([index + 1: zero], zeroAllowed, "0")
             try check([index + 1: [.mov64(register, 257)]], false, "more than there is")
             try check([index + 1: [.mov64(register, -1)]], false, "negative")
-        case .map, .mapKey, .mapValue, .mapValueOut, .fixedMemory, .context, .constantString, .callback,
+        case .fixedMemory(_, let isOut, _):
+            try check([index + 1: [.mov64(register, .r10), .add64(register, -255)]], !isOut, "not aligned")
+            try check([index + 1: zero], false, "0")
+        case .map, .mapKey, .mapValue, .mapValueOut, .context, .constantString, .callback,
             .callbackContext, .spinLock, .timer, .dynptr, .unsupported:
             try check([index + 1: zero], false, "0")
             try check([index + 1: [.mov64(register, 1)]], false, "1")
