@@ -10,6 +10,8 @@ extension HelperPrototype {
         Row(.tracePrintk, .scalar, .input, .size, traits: .gplOnly),
         Row(.getPrandomU32, .scalar),
         Row(.getSmpProcessorId, .range(0, lastProcessor)),
+        // Changes no packet here: it does not come back. Called in a function that another one calls, what it went to
+        // returns to that caller instead, with any number and with packet pointers void.
         Row(.tailCall, .void, .context, .map, .anything),
         Row(.getCurrentPidTgid, .scalar),
         Row(.getCurrentUidGid, .scalar),
