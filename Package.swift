@@ -159,7 +159,7 @@ let testTargets: [Target] = [
         dependencies: ["Conformance", "ISA", "ubpf-conformance"],
         swiftSettings: [.treatAllWarnings(as: .error)]
     ),
-    tests("Corpus", ["ISA", "JSON"]),
+    tests("Corpus", ["JSON", "ubpf-corpus"]),
     tests("VerifierInput", ["ISA", "Loader", "Verifier"]),
     tests("UBPFTesting", exclude: ["Fixtures"]),
     tests("Controller", ["ISA", "JSON", "Loader"]),

@@ -8,6 +8,7 @@ package func judgeCorpus(_ options: Options, input: Int32, output: Int32) throws
     var library = TypeLibrary(directory: options.btfDirectory)
     let seeds = try options.seeds.map { path throws(CorpusError) in try readSeeds(path) } ?? [:]
     let sandbox = try Sandbox(options)
+    warmUp()
     var lines = LineReader()
     var isEnd = false
     while !isEnd {
