@@ -2,7 +2,9 @@ package import ISA
 
 /// A program to verify, with everything that the verdict depends on.
 package struct Subject: Sendable {
-    /// The program and the functions that it calls, contiguous. `loadMap` and `loadMapValue` name maps by index into `maps`.
+    /// The program and the functions that it calls, contiguous.
+    ///
+    /// `loadMap` and `loadMapValue` name maps by index into `maps`.
     package var instructions: [Instruction]
     /// By rising start; the program itself first.
     package var functions: [FunctionFacts]

@@ -4,26 +4,26 @@ internal import Runtime
 
 // Helpers that call functions of the program: bpf_loop and bpf_for_each_map_elem.
 //
-// Both run as loops in generated code, with the caller's r6 to r9 pushed and rbx, r13, r14 and r15 for themselves.
+// Both run as loops in generated code, with the caller's r6 to r9 pushed and rbx, r13 and r14 for themselves.
 
 extension Lowering {
     /// Where a callback is.
     private enum Callback {
         case known(Label)
-        /// Its address is in r15.
-        case inRegister
+        /// Its address is on the native stack, behind what the loop keeps there; in a register the callback would find it.
+        case onStack
     }
 
     /// The callback whose handle is in rsi: pushes the caller's registers and keeps what a loop needs.
     private mutating func enterLoop() -> Callback {
-        var callback = Callback.inRegister
+        var callback = Callback.onStack
         if let handle = constant(2), let start = FunctionHandle.index(UInt64(bitPattern: handle)),
             let function = layout.function(at: start)
         {
             callback = .known(function.label)
         }
         flush(layout.live[index])
-        if case .inRegister = callback {
+        if case .onStack = callback {
             let isHandle = asm.makeLabel()
             asm.mov(.r11, .rsi)
             asm.mov(.r10, .rsi)
@@ -38,11 +38,15 @@ extension Lowering {
         asm.push(.r13)
         asm.push(.r14)
         asm.push(.r15)
-        if case .inRegister = callback { asm.mov(.r15, .r10) }
+        if case .onStack = callback {
+            asm.alu(.sub, .rsp, 16)
+            asm.store(.base(.rsp, 0), .r10)
+        }
         return callback
     }
 
-    private mutating func leaveLoop() {
+    private mutating func leaveLoop(_ callback: Callback) {
+        if case .onStack = callback { asm.alu(.sub, .rsp, -16) }
         asm.pop(.r15)
         asm.pop(.r14)
         asm.pop(.r13)
@@ -55,11 +59,12 @@ extension Lowering {
         for register in registers { asm.alu(.xor, register, register, .w32) }
     }
 
-    private mutating func call(_ callback: Callback, frames: Int32) {
+    /// - Parameter kept: bytes that the loop keeps on the native stack.
+    private mutating func call(_ callback: Callback, frames: Int32, kept: Int32 = 0) {
         asm.alu(.sub, .rbp, 512 * frames)
         switch callback {
         case .known(let label): asm.call(label)
-        case .inRegister: asm.call(.r15)
+        case .onStack: asm.call(.base(.rsp, kept))
         }
         asm.alu(.sub, .rbp, -512 * frames)
     }
@@ -98,7 +103,7 @@ extension Lowering {
         asm.bind(tooBig)
         asm.mov(.rax, UInt64(bitPattern: -7))
         asm.bind(done)
-        leaveLoop()
+        leaveLoop(callback)
     }
 
     /// `bpf_for_each_map_elem(map, callback, context, flags)` (Linux kernel/bpf/hashtab.c, arraymap.c).
@@ -134,7 +139,7 @@ extension Lowering {
         asm.load(.rdx, .base(.rsp, 8))
         asm.mov(.rcx, .r14)
         clear([.r8])
-        call(callback, frames: 2)
+        call(callback, frames: 2, kept: room)
         asm.alu(.add, .r13, 1)
         asm.test(.rax, .rax)
         asm.jump(.equal, again)
@@ -142,6 +147,6 @@ extension Lowering {
         asm.mov(.rax, .r13)
         asm.bind(done)
         asm.alu(.sub, .rsp, -room)
-        leaveLoop()
+        leaveLoop(callback)
     }
 }
