@@ -26,9 +26,9 @@ struct Runs {
 ///
 /// - Parameter began: hears of each engine before it runs; false skips it and those behind it.
 func execute(_ instructions: [Instruction], _ record: Record, began: (RunEngine) -> Bool) -> Runs {
-    guard let image = sessionImage(instructions, record),
-        let memory = RunMemory(image, type: record.type, stackByte: 0),
-        let elsewhere = RunMemory(image, type: record.type, stackByte: 0xa5)
+    let fake = FakeContext(record.type, input: record.input)
+    guard let image = sessionImage(instructions, record), let memory = RunMemory(image, fake, stackByte: 0),
+        let elsewhere = RunMemory(image, fake, stackByte: 0xa5)
     else { return Runs() }
     var runs = Runs()
     let isRepeatable = isRepeatable(instructions)

@@ -33,6 +33,8 @@ struct KernelDecoding {
     }
 
     private static let exit: UInt8 = 0x95
+    /// BPF_LDX.
+    private static let loadClass: UInt8 = 1
 
     /// An instruction with the same successors that no verifier lets pass; nil where the kernel refuses the fault
     /// everywhere, or where there is no such instruction.
@@ -45,6 +47,8 @@ struct KernelDecoding {
             .jumpIntoOtherFunction, .callIntoFunction, .fallsThrough:
             return nil
         }
+        // Loads alone are looked at before the walk (kernel/bpf/verifier.c, `resolve_pseudo_ldimm64`).
+        if raw.code & 7 == loadClass, fault == .reservedField(.imm) { return nil }
         // A loop without an end.
         if raw.code == exit { return Instruction(.jump, offset: -1) }
         // The classes of arithmetic, loads and stores; and calls of helpers.

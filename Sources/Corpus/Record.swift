@@ -17,6 +17,8 @@ struct Record: Sendable {
     var btf: String?
     /// Functions with their BTF types; empty where they are not known.
     var functions: [(slot: Int, type: UInt32)] = []
+    /// The packet of the first run.
+    var input = [UInt8](repeating: 0, count: 64)
 
     /// Reads any of the three kinds; a mutant is its seed but for its code.
     ///
@@ -30,6 +32,7 @@ struct Record: Sendable {
                 guard let program = seeds[name] else { throw .unknownSeed(name) }
                 self = program
                 code = try hexadecimal(json, "insns")
+                input = (0..<64).map { UInt8(truncatingIfNeeded: $0 * 37 + 11) }
             } else if json["map0_data"] != nil {
                 self = try Record(generated: json)
             } else {
@@ -52,6 +55,7 @@ struct Record: Sendable {
         for map in json["maps"]?.elements ?? [] {
             maps.append(map == .null ? nil : try RecordMap(map))
         }
+        if let run = json["runs"]?.elements?.first, run["data"] != nil { input = try hexadecimal(run, "data") }
         btf = json["btf"]?.text
         if json["func_info"] != nil {
             let bytes = try hexadecimal(json, "func_info")

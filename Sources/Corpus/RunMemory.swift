@@ -1,7 +1,6 @@
 internal import CRuntime
 internal import CSession
 internal import Glibc
-internal import ISA
 internal import Runtime
 internal import UBPFVM
 
@@ -15,7 +14,7 @@ struct RunMemory: ~Copyable {
     /// Where what programs may change begins.
     private let shared: UnsafeMutableRawPointer
     private let context: UnsafeMutablePointer<cruntime_context>
-    private let hasFakeContext: Bool
+    private let fake: FakeContext
     /// What programs find on the stack, which the kernel does not clear.
     private let stackByte: UInt8
 
@@ -25,7 +24,7 @@ struct RunMemory: ~Copyable {
     private static var sizeLimit: Int { 4 << 30 }
 
     /// Nil where the system has no room.
-    init?(_ image: SessionImage, type: ProgramType, stackByte: UInt8) {
+    init?(_ image: SessionImage, _ fake: FakeContext, stackByte: UInt8) {
         let imageSize = (image.bytes.count + Self.page - 1) & ~(Self.page - 1)
         let sharedSize = (image.sharedSize + Self.page - 1) & ~(Self.page - 1)
         let size = imageSize + sharedSize + Self.stackSize + Self.page
@@ -46,7 +45,7 @@ struct RunMemory: ~Copyable {
             shared: shared.assumingMemoryBound(to: UInt8.self)
         )
         unsafe context = .allocate(capacity: 1)
-        hasFakeContext = type.hasFakeContext
+        self.fake = fake
         self.stackByte = stackByte
     }
 
@@ -55,9 +54,7 @@ struct RunMemory: ~Copyable {
         unsafe context.deallocate()
     }
 
-    /// What r1 points to: a page of zeros.
-    ///
-    /// Checked engines refuse it to programs whose real context we cannot fake.
+    /// The page that r1 points to; what is not in the fake context is refused by the checked engines.
     var contextPage: ClosedRange<UInt64> {
         let start = unsafe UInt64(UInt(bitPattern: base)) + UInt64(size - Self.page)
         return start...start + UInt64(Self.page)
@@ -75,9 +72,11 @@ struct RunMemory: ~Copyable {
         unsafe prepareContext(context, session)
         unsafe context.pointee.stack_high = contextPage.lowerBound
         unsafe context.pointee.stack_low = contextPage.lowerBound - UInt64(Self.stackSize)
-        if hasFakeContext {
+        if fake.size > 0 {
+            unsafe (base + (size - Self.page)).copyMemory(from: fake.bytes, byteCount: fake.bytes.count)
             unsafe context.pointee.context_low = contextPage.lowerBound
-            unsafe context.pointee.context_high = contextPage.upperBound
+            unsafe context.pointee.context_high = contextPage.lowerBound + UInt64(fake.size)
+            unsafe context.pointee.context_writable = fake.isWritable ? 1 : 0
         }
         unsafe context.pointee.cpu_slot = -1
         unsafe context.pointee.random = 0x2545_f491_4f6c_dd1d
@@ -91,18 +90,4 @@ struct RunMemory: ~Copyable {
 
     /// Instructions that one run may execute.
     private static var budget: UInt64 { 1 << 23 }
-}
-
-extension ProgramType {
-    /// Whether a page of zeros is as good as the kernel's context: registers, and arguments of events.
-    fileprivate var hasFakeContext: Bool {
-        switch self {
-        case .kprobe, .tracepoint, .perfEvent, .rawTracepoint, .rawTracepointWritable, .syscall: true
-        case .unspecified, .socketFilter, .schedCls, .schedAct, .xdp, .cgroupSKB, .cgroupSock, .lwtIn, .lwtOut,
-            .lwtXmit, .sockOps, .skSKB, .cgroupDevice, .skMsg, .cgroupSockAddr, .lwtSeg6local, .lircMode2,
-            .skReusePort, .flowDissector, .cgroupSysctl, .cgroupSockopt, .tracing, .structOps, .extension_, .lsm,
-            .skLookup, .netfilter:
-            false
-        }
-    }
 }

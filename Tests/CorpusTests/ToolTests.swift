@@ -177,6 +177,37 @@ struct ToolTests {
         #expect(result.lines.first?.contains(#""verdict":"accept""#) == true)
     }
 
+    @Test("Contexts are those of the kernel's test runs, but for pointers")
+    func contexts() throws {
+        func load(_ offset: String) -> String { "6110\(offset)00000000" + Self.exit }
+        func program(_ id: String, _ code: String, type: Int = 1, packet: String) -> String {
+            #"{"id":"\#(id)","prog_type":\#(type),"insns":"\#(code)","runs":[{"data":"\#(packet)"}]}"#
+        }
+        let rest = String(repeating: "00", count: 6)
+        let multicast = "010000000000" + rest + "86dd" + String(repeating: "00", count: 40)
+        let novell = "ffffffffffff" + rest + "0020" + "ffff"
+        // Seen to be the kernel's values: 6.18, BPF_PROG_TEST_RUN.
+        let result = try run(
+            "--run",
+            [
+                program("length behind the header", load("0000"), packet: multicast),
+                program("length of it all", load("0000"), type: 3, packet: multicast),
+                program("multicast", load("0400"), packet: multicast),
+                program("broadcast, which the loopback device has not", load("0400"), packet: novell),
+                program("protocol", load("1000"), packet: multicast),
+                program("frame of Novell", load("1000"), packet: novell),
+                program("interface", load("2800"), packet: novell),
+                program("cb", "7a01300009000000" + load("3000"), packet: novell),
+                program("data", load("4c00"), type: 3, packet: novell),
+                program("too short", load("0000"), packet: "00"),
+                program("registers are not written", "7a01000000000000" + Self.seven, type: 2, packet: ""),
+                program("registers are zero", load("a000"), type: 2, packet: ""),
+            ]
+        )
+        let values = try verdicts(result).map { $0.split(separator: " ").last.map(String.init) ?? "" }
+        #expect(values == ["40", "54", "2", "2", "56710", "256", "1", "9", "-", "-", "-", "0"])
+    }
+
     @Test("Damaged records never stop it")
     func damaged() throws {
         let record = Array(Self.program("s", Self.loadValue, #","maps":[\#(Self.map)],"prog_flags":2"#).utf8)
