@@ -8,7 +8,9 @@ struct FakeContext {
     var size = 0
     var isWritable = false
 
-    /// Registers and arguments of events are zero. Of packets there is only what describes them, so far as it is no pointer.
+    /// The context for a type of program.
+    ///
+    /// Registers and arguments of events are zero. Of packets there is what describes them, but no pointer.
     init(_ type: ProgramType, input: [UInt8]) {
         switch type {
         case .kprobe, .tracepoint, .perfEvent, .rawTracepoint, .rawTracepointWritable, .syscall: size = 4096

@@ -80,32 +80,39 @@ package struct TypeFacts: Sendable {
     // MARK: Maps
 
     /// Offset of the first `struct bpf_spin_lock` in a map's value.
-    package func spinLock(inValue id: UInt32) -> Int? { offset(of: "bpf_spin_lock", in: id, depth: 0) }
+    package func spinLock(inValue id: UInt32) -> Int? { offset(of: "bpf_spin_lock", in: id) }
 
     /// Offset of the first `struct bpf_timer` in a map's value.
-    package func timer(inValue id: UInt32) -> Int? { offset(of: "bpf_timer", in: id, depth: 0) }
+    package func timer(inValue id: UInt32) -> Int? { offset(of: "bpf_timer", in: id) }
 
-    /// Levels of structs that the kernel looks into (`MAX_RESOLVE_DEPTH` of kernel/bpf/btf.c is larger; `btf_parse_fields`
-    /// follows no more than this many).
-    private static let depthLimit = 4
+    private func offset(of name: String, in id: UInt32) -> Int? {
+        var types = Self.typeLimit
+        return offset(of: name, in: id, depth: 0, &types)
+    }
 
-    private func offset(of name: String, in id: UInt32, depth: Int) -> Int? {
-        guard depth <= Self.depthLimit, let type = btf.underlying(id) else { return nil }
+    /// Levels of structs that the kernel looks into (`MAX_RESOLVE_DEPTH` of kernel/bpf/btf.c).
+    private static let depthLimit = 32
+    /// Types to look at, so that damaged ones end.
+    private static let typeLimit = 100_000
+
+    private func offset(of name: String, in id: UInt32, depth: Int, _ left: inout Int) -> Int? {
+        left -= 1
+        guard depth < Self.depthLimit, left > 0, let type = btf.underlying(id) else { return nil }
         switch type.kind {
         case .structure:
             if btf.name(type) == name { return 0 }
             for index in 0..<type.count {
                 let member = btf.member(type, index)
-                guard member.bitfieldSize == 0, let inside = offset(of: name, in: member.type, depth: depth + 1) else {
-                    continue
-                }
+                guard member.bitfieldSize == 0,
+                    let inside = offset(of: name, in: member.type, depth: depth + 1, &left)
+                else { continue }
                 return member.bitOffset / 8 + inside
             }
         case .dataSection:
             for index in 0..<type.count {
                 let entry = btf.sectionEntry(type, index)
                 guard let variable = btf[entry.type], variable.kind == .variable,
-                    let inside = offset(of: name, in: variable.target, depth: depth + 1)
+                    let inside = offset(of: name, in: variable.target, depth: depth + 1, &left)
                 else { continue }
                 return entry.offset + inside
             }

@@ -50,9 +50,9 @@ struct ToolTests {
     /// Instructions in hexadecimal: r0 = 7; exit.
     private static let seven = "b700000007000000" + exit
     private static let exit = "9500000000000000"
-    /// if r0 == 0 goto +1
+    /// Jumps over one instruction if r0 is 0.
     private static let skip = "1500010000000000"
-    /// r0 = *(u32 *)(first value of map 0 + 4)
+    /// Returns the 32 bits behind the first four bytes of the only value of map 0.
     private static let loadValue =
         "b700000000000000" + "630afcff00000000" + "bfa2000000000000" + "07020000fcffffff" + "1811000000000000"
         + "0000000000000000" + "8500000001000000" + skip + "6100040000000000" + exit

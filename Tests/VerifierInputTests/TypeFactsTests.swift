@@ -124,7 +124,10 @@ struct TypeFactsTests {
         )
         let loop = builder.next
         builder.structure("loop", size: 8, [("again", type: loop, offset: 0)])
+        let broad = builder.next
+        builder.structure("broad", size: 8, (0..<100).map { ("again\($0)", type: broad, offset: 0) })
         let facts = TypeFacts(try BTF(builder.bytes()))
+        #expect(facts.spinLock(inValue: broad) == nil)
         #expect(facts.spinLock(inValue: value) == 4)
         #expect(facts.timer(inValue: value) == 16)
         #expect(facts.spinLock(inValue: inner) == nil)
