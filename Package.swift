@@ -101,13 +101,15 @@ let controllerTargets: [Target] = [
     .executableTarget(name: "ubpf-corpus", dependencies: ["Corpus"], swiftSettings: common),
     .target(
         name: "UBPFTesting",
-        dependencies: ["ISA", "Loader", "Verifier", "Runtime", "UBPFVM", "CSession", "CRuntime"],
+        dependencies: [
+            "ISA", "Loader", "Verifier", "VerifierInput", "Runtime", "UBPFVM", "CSession", "CRuntime",
+        ],
         swiftSettings: common
     ),
     .target(
         name: "Controller",
         dependencies: [
-            "ISA", "Loader", "Verifier", "JSON", "Runtime", "UBPFVM", "Kernel", "Symbols", "Planner", "Inject",
+            "ISA", "Loader", "Verifier", "VerifierInput", "JSON", "Runtime", "UBPFVM", "Kernel", "Symbols", "Planner", "Inject",
             "CSession", "CLinux",
         ],
         swiftSettings: common

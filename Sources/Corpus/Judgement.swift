@@ -52,28 +52,12 @@ private func verdict(on subject: Subject, _ faults: [Int: DecodeError], id: Stri
     case .failure(let error) where faults[error.instruction] != nil:
         verdict = Verdict(id: id, .reject, faults[error.instruction].map(Verdict.Reason.init))
     case .failure(let error):
-        let slots = SlotMap(subject.instructions).slots
-        let slot = slots.indices.contains(error.instruction) ? slots[error.instruction] : nil
-        let reason = Verdict.Reason(kind: error.kind.category, slot: slot, message: error.description)
-        verdict = Verdict(id: id, error.kind.isUnsupported ? .unsupported : .reject, reason)
+        let category = error.rule.category
+        let reason = Verdict.Reason(kind: category.rawValue, slot: error.slot, message: error.description)
+        verdict = Verdict(id: id, category == .unsupported ? .unsupported : .reject, reason)
     }
     verdict.microseconds = (ended - started) / 1000
     return verdict
-}
-
-extension VerifierError.Kind {
-    /// Name of the case in words: `uninitialized`, `stack-out-of-bounds`.
-    fileprivate var category: String {
-        var words = ""
-        for character in String(describing: self).prefix(while: { $0 != "(" }) {
-            words += character.isUppercase ? "-" + character.lowercased() : String(character)
-        }
-        return words
-    }
-
-    fileprivate var isUnsupported: Bool {
-        if case .unsupported = self { true } else { false }
-    }
 }
 
 /// Verifies a small program, so that the tables that are made when first used do not count for the next one.

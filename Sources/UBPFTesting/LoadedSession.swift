@@ -5,6 +5,7 @@ import Loader
 import Runtime
 import UBPFVM
 import Verifier
+import VerifierInput
 
 /// An object's session in anonymous memory of this process.
 @safe
@@ -22,16 +23,19 @@ final class LoadedSession {
 
     private static var stackSize: Int { Int(Interpreter.maximumFrames * Interpreter.frameSize) }
 
-    init(_ spec: ObjectSpec) throws(TestingError) {
+    init(_ spec: ObjectSpec, verifies: Bool) throws(TestingError) {
         var builder = SessionBuilder(cpuCount: 1, probeCapacity: 1, perfRingSize: 1 << 16, seed: 1)
         let mapIndices = try Self.addMaps(of: spec, to: &builder)
         let logMap: Int
         do { logMap = try builder.addLogRing() } catch { throw TestingError(error) }
         builder.layoutMaps()
         var programs: [Result<Int, TestingError>] = []
+        let types = spec.btf.map { TypeFacts($0) }
         for program in spec.programs {
             do {
-                programs.append(.success(try Self.add(program, of: spec, maps: mapIndices, to: &builder)))
+                programs.append(
+                    .success(try Self.add(program, of: spec, types, verifies: verifies, maps: mapIndices, to: &builder))
+                )
             } catch {
                 programs.append(.failure(error))
             }
@@ -127,6 +131,8 @@ final class LoadedSession {
     private static func add(
         _ original: ProgramSpec,
         of spec: ObjectSpec,
+        _ types: TypeFacts?,
+        verifies: Bool,
         maps: [Int: Int],
         to builder: inout SessionBuilder
     ) throws(TestingError) -> Int {
@@ -140,7 +146,9 @@ final class LoadedSession {
                 throw TestingError(error)
             }
         }
-        do { try check(program.instructions, functions: program.functions.map(\.start)) } catch {
+        if let error = refusal(program, of: spec, types), error.rule != .programType,
+            verifies || error.rule.isStructural
+        {
             throw .program(program.name, error.description)
         }
         // The object's maps are the session's first ones, in the same order.
@@ -152,6 +160,15 @@ final class LoadedSession {
             }
         } catch { throw .program(program.name, error.description) }
         return builder.addProgram(name: program.name, type: program.type, instructions: linked)
+    }
+
+    private static func refusal(_ program: ProgramSpec, of spec: ObjectSpec, _ types: TypeFacts?) -> VerifierError? {
+        do {
+            _ = try verify(Subject(program: program, of: spec, types: types))
+            return nil
+        } catch {
+            return error
+        }
     }
 
     private func fillProgramArrays(_ spec: ObjectSpec) {

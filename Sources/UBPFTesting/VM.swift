@@ -15,13 +15,16 @@ public final class VM {
     public var budget: UInt64 = 1 << 26
     let session: LoadedSession
 
-    /// Makes the maps and links the programs.
+    /// Makes the maps, verifies and links the programs.
     ///
-    /// A program that cannot run in user space is reported by ``program(_:)``, so that an object's other programs can be
-    /// tested.
-    public init(_ object: BPFObject) throws(TestingError) {
+    /// A program that cannot run in user space, or that the verifier refuses, is reported by ``program(_:)``, so that an
+    /// object's other programs can be tested. Memory accesses are checked as programs run in any case; programs of types
+    /// that the verifier does not know rely on that alone.
+    ///
+    /// - Parameter verifies: false lets programs run that the verifier refuses, to see what they do.
+    public init(_ object: BPFObject, verifies: Bool = true) throws(TestingError) {
         self.object = object
-        session = try LoadedSession(object.spec)
+        session = try LoadedSession(object.spec, verifies: verifies)
     }
 
     /// A program by its name; throws where it cannot run in user space, with the reason.

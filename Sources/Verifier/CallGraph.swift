@@ -1,58 +1,85 @@
 import ISA
 
-/// Which function calls which; taking a function's address counts as a call.
+/// Which function calls which; callbacks, whose address is taken, are calls for the depth of the stack only.
 struct CallGraph {
     private let layout: Layout
     /// Calls of each function: the instruction and the function called.
     private var calls: [[(instruction: Int, callee: Int)]] = []
+    private var references: [[Int]] = []
 
     init(_ layout: Layout) {
         self.layout = layout
         for function in layout.functions.indices {
-            var list: [(instruction: Int, callee: Int)] = []
-            for index in layout.range(function) {
-                switch layout.instructions[index].flow {
-                case .call(let slots), .reference(let slots):
-                    list.append((index, layout.callee(of: index, slots: slots)))
-                case .next, .jump, .exit: break
+            var called: [(instruction: Int, callee: Int)] = []
+            var referred: [Int] = []
+            for index in layout.range(function) where layout.targets[index] >= 0 && !layout.isJump[index] {
+                if layout.instructions[index].opcode == .callLocal {
+                    called.append((index, layout.callee(of: index)))
+                } else {
+                    referred.append(layout.callee(of: index))
                 }
             }
-            calls.append(list)
+            calls.append(called)
+            references.append(referred)
         }
     }
 
-    /// All functions, each behind those that it calls; refuses recursion and chains of more than `maximumFrames`.
+    /// All functions, each behind those that it calls; refuses recursion.
     func calleesFirst() throws(VerifierError) -> [Int] {
         var order: [Int] = []
-        var state = [State](repeating: .new, count: calls.count)
-        // Longest chain of frames that starts in each function.
-        var frames = [Int](repeating: 1, count: calls.count)
+        var state = [Progress](repeating: .new, count: calls.count)
         // An explicit stack: programs come from anywhere, and ours must not overflow.
-        var stack: [(function: Int, next: Int)] = [(0, 0)]
-        state[0] = .open
-        while let (function, next) = stack.last {
-            guard next < calls[function].count else {
-                state[function] = .done
-                order.append(function)
-                stack.removeLast()
-                continue
-            }
-            let (instruction, callee) = calls[function][next]
-            switch state[callee] {
-            case .open: throw layout.error(.recursion, at: instruction)
-            case .new:
-                state[callee] = .open
-                stack.append((callee, 0))
-            case .done:
-                frames[function] = max(frames[function], frames[callee] + 1)
-                if frames[function] > maximumFrames {
-                    throw layout.error(.callsTooDeep(frames: frames[function]), at: instruction)
+        var stack: [(function: Int, next: Int)] = []
+        for root in calls.indices where state[root] == .new {
+            stack.append((root, 0))
+            state[root] = .open
+            while let (function, next) = stack.last {
+                guard next < calls[function].count else {
+                    state[function] = .done
+                    order.append(function)
+                    stack.removeLast()
+                    continue
                 }
-                stack[stack.count - 1].next += 1
+                let (instruction, callee) = calls[function][next]
+                switch state[callee] {
+                case .open: throw layout.error(.recursion, at: instruction, "a function calls itself")
+                case .new:
+                    state[callee] = .open
+                    stack.append((callee, 0))
+                case .done: stack[stack.count - 1].next += 1
+                }
             }
         }
         return order
     }
 
-    private enum State { case new, open, done }
+    private enum Progress { case new, open, done }
+
+    /// Bytes of the deepest chain of frames, each rounded up to 16; refuses more than `frameSize` and more than 8 frames.
+    ///
+    /// Linux: kernel/bpf/verifier.c, `check_max_stack_depth_subprog`.
+    func stackDepth(_ sizes: [Int], order: [Int]) throws(VerifierError) -> Int {
+        var depths = sizes.map { (max($0, 1) + 15) / 16 * 16 }
+        var frames = [Int](repeating: 1, count: calls.count)
+        for function in order {
+            let own = depths[function]
+            for (instruction, callee) in calls[function] {
+                depths[function] = max(depths[function], own + depths[callee])
+                frames[function] = max(frames[function], frames[callee] + 1)
+                if frames[function] > maximumFrames {
+                    let what = "the call makes \(frames[function]) nested frames; at most \(maximumFrames) are allowed"
+                    throw layout.error(.callsTooDeep, at: instruction, what)
+                }
+                if depths[function] > frameSize {
+                    let what =
+                        "the frames of nested calls take \(depths[function]) bytes of stack; the limit is \(frameSize)"
+                    throw layout.error(.stackTooDeep, at: instruction, what)
+                }
+            }
+            for callee in references[function] where callee != function {
+                depths[function] = max(depths[function], min(own + depths[callee], frameSize))
+            }
+        }
+        return sizes.allSatisfy { $0 == 0 } ? 0 : depths[0]
+    }
 }

@@ -20,6 +20,8 @@ package struct Subject: Sendable {
     package var platform = Platform.userspace
     /// Programs must not give away addresses: the kernel's rules for users without privileges.
     package var strictLeaks = false
+    /// Instructions that are walked at most, over all paths (Linux `BPF_COMPLEXITY_LIMIT_INSNS`).
+    package var limit = 1_000_000
 
     package init(instructions: [Instruction], functions: [FunctionFacts], maps: [MapFacts], type: ProgramType) {
         self.instructions = instructions
@@ -90,8 +92,14 @@ package struct MapFacts: Equatable, Sendable {
     package var keySize: Int
     package var valueSize: Int
     package var maxEntries: Int
-    /// `BPF_F_…`; the read-only and write-only ones matter.
+    /// `BPF_F_…`; `readOnlyFlag` and `writeOnlyFlag` matter.
     package var flags: UInt32 = 0
+    /// Programs may not write values (`BPF_F_RDONLY_PROG`), or not read them (`BPF_F_WRONLY_PROG`).
+    package static let (readOnlyFlag, writeOnlyFlag) = (UInt32(0x80), UInt32(0x100))
+
+    var isReadOnly: Bool { flags & Self.readOnlyFlag != 0 }
+    var isWriteOnly: Bool { flags & Self.writeOnlyFlag != 0 }
+
     /// Cannot change any more: `contents` are constants.
     package var isFrozen = false
     /// The only value of a global data section, where it is known.

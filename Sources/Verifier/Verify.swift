@@ -1,5 +1,55 @@
+import ISA
+
+/// Nested calls of a program, its own frame included (`MAX_CALL_FRAMES` of Linux).
+package let maximumFrames = 8
+
+/// Bytes of stack below each frame's r10 (`MAX_BPF_STACK`).
+package let frameSize = 512
+
+/// What libbpf writes over an instruction whose relocation cannot be resolved (a call of this "helper").
+package let poisonedCall: Int64 = 0xbad2310
+
 /// Refuses a program that could harm the process it runs in, whatever its input is.
+///
+/// Checked are control flow, types and bounds of everything that is read and written, the arguments of helpers, references
+/// that have to be given back, and that the program ends. Branches that known numbers decide are not followed, so code
+/// behind a failed `bpf_core_type_exists` is not looked at.
 package func verify(_ subject: Subject) throws(VerifierError) -> Statistics {
-    try check(subject.instructions, functions: subject.functions.map(\.start))
-    return Statistics()
+    if subject.instructions.isEmpty {
+        throw VerifierError(rule: .empty, instruction: 0, slot: 0, text: "", what: "the program has no instructions")
+    }
+    let layout = try Layout(subject.instructions, functions: subject.functions.map(\.start))
+    let graph = CallGraph(layout)
+    let order = try graph.calleesFirst()
+    var walk = try Walk(subject, layout, order)
+    // Global functions stand for themselves: whoever calls them keeps to their contract.
+    for (index, function) in subject.functions.enumerated() where index > 0 {
+        guard let contract = function.contract else { continue }
+        try walk.run(function: index, arguments: contract.parameters.map { walk.argument($0) })
+    }
+    var context = RegisterState(.context)
+    context.size = 0
+    try walk.run(function: 0, arguments: [context])
+    walk.statistics.stackDepth = try graph.stackDepth(walk.stackSizes, order: order)
+    return walk.statistics
+}
+
+extension Walk {
+    /// What a global function may be called with.
+    fileprivate mutating func argument(_ parameter: FunctionFacts.Parameter) -> RegisterState {
+        switch parameter {
+        case .scalar: return .unknown
+        case .context: return RegisterState(.context)
+        case .memory(let size, let isNullable):
+            var pointer = RegisterState(.memory)
+            pointer.size = UInt32(size)
+            pointer.isNullable = isNullable
+            if isNullable { pointer.id = makeID() }
+            return pointer
+        case .unsupported: return .none
+        }
+    }
+
+    /// Functions after which pointers into the packet are void.
+    var packetChangers: Set<Int> { layout.packetChangers }
 }

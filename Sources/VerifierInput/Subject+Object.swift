@@ -35,7 +35,7 @@ extension MapFacts {
             keySize: map.keySize,
             valueSize: map.valueSize,
             maxEntries: map.maxEntries,
-            flags: map.flags
+            flags: map.isReadOnly ? map.flags | MapFacts.readOnlyFlag : map.flags
         )
         isFrozen = map.isReadOnly
         contents = map.contents

@@ -82,7 +82,7 @@ import UBPFTesting
     }
 
     @Test func trapsNameKindAndSource() throws {
-        let program = try VM(Fixture.sample()).program("wild")
+        let program = try VM(Fixture.sample(), verifies: false).program("wild")
         do {
             try program.run(registers: ProbeRegisters(arguments: [0x1234]))
             Issue.record("no trap")
@@ -95,7 +95,7 @@ import UBPFTesting
     }
 
     @Test func endlessProgramsEnd() throws {
-        let vm = try VM(Fixture.sample())
+        let vm = try VM(Fixture.sample(), verifies: false)
         vm.budget = 10_000
         do {
             try vm.program("endless").run()
@@ -104,6 +104,14 @@ import UBPFTesting
             #expect(trap.kind == .budget)
         }
         #expect(try vm.value(of: "hits") > 1000)
+    }
+
+    @Test func programsAreVerified() throws {
+        let vm = try VM(Fixture.sample())
+        #expect { try vm.program("wild") } throws: { error in
+            "\(error)".contains("insn 1 (r0 = *(u32 *)(r1 +0)): r1 is a number")
+        }
+        #expect { try vm.program("endless") } throws: { "\($0)".contains("would never end") }
     }
 
     @Test func mistakesHaveReasons() throws {

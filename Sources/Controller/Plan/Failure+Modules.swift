@@ -33,8 +33,10 @@ extension Failure {
     package init(_ error: VerifierError, in program: ProgramSpec) {
         let line = program.lines.last { $0.instruction <= error.instruction }
         var code = ErrorCode.rejected
-        if case .refusedHelper = error.kind { code = .unsupportedHelper }
-        if case .unknownHelper = error.kind { code = .unsupportedHelper }
+        switch error.rule {
+        case .unknownHelper, .unavailableHelper: code = .unsupportedHelper
+        default: break
+        }
         self.init(
             code,
             "program '\(program.name)' is refused: \(error.description)",

@@ -7,6 +7,7 @@ import Runtime
 import Symbols
 import UBPFVM
 import Verifier
+import VerifierInput
 
 /// Puts a session together: maps, checked and linked programs, then the sites in one target.
 ///
@@ -48,13 +49,18 @@ package struct SessionAssembly {
         chosen += called
         let unique = Array(Set(chosen)).sorted()
         var ready: [(Int, ProgramSpec)] = []
-        for index in unique { ready.append((index, try Self.prepare(object.programs[index], of: object))) }
+        let types = object.btf.map { TypeFacts($0) }
+        for index in unique { ready.append((index, try Self.prepare(object.programs[index], of: object, types))) }
         try addMaps(usedBy: ready.map(\.1))
         for (index, program) in ready { programIndices[index] = try add(program) }
     }
 
     /// CO-RE, then the verifier; problems that the loader left for us are errors here.
-    private static func prepare(_ program: ProgramSpec, of object: ObjectSpec) throws(Failure) -> ProgramSpec {
+    private static func prepare(
+        _ program: ProgramSpec,
+        of object: ObjectSpec,
+        _ types: TypeFacts?
+    ) throws(Failure) -> ProgramSpec {
         if let problem = program.problems.first { throw Failure(problem) }
         var program = program
         if !program.relocations.isEmpty {
@@ -65,7 +71,7 @@ package struct SessionAssembly {
                 throw Failure(error)
             }
         }
-        do { try check(program.instructions, functions: program.functions.map(\.start)) } catch {
+        do { _ = try verify(Subject(program: program, of: object, types: types)) } catch {
             throw Failure(error, in: program)
         }
         return program

@@ -97,6 +97,19 @@ extension ContextField {
         ContextField("args", at: 0, size: 96, of: 8, .any, read: ProgramTypes(.rawTracepoint))
     ]
 
+    /// Whatever the caller gives (Linux kernel/bpf/syscall.c, `syscall_prog_is_valid_access`).
+    static let syscall: [ContextField] = [
+        ContextField(
+            "bytes",
+            at: 0,
+            size: 65535,
+            of: 1,
+            .any,
+            read: ProgramTypes(.syscall),
+            write: ProgramTypes(.syscall)
+        )
+    ]
+
     static let rawTracepointWritable: [ContextField] = [
         ContextField("buffer", at: 0, size: 8, .whole, .tracepointBuffer, read: ProgramTypes(.rawTracepointWritable)),
         ContextField("args", at: 8, size: 88, of: 8, .any, read: ProgramTypes(.rawTracepointWritable)),

@@ -32,11 +32,12 @@ struct ContextModel: Sendable {
             case .rawTracepoint: ("bpf_raw_tracepoint_args", ContextField.rawTracepoint)
             case .rawTracepointWritable: ("bpf_raw_tracepoint_args", ContextField.rawTracepointWritable)
             case .xdp: ("xdp_md", ContextField.xdp)
+            case .syscall: ("context", ContextField.syscall)
             case .socketFilter, .schedCls, .schedAct, .cgroupSKB, .skSKB, .lwtIn, .lwtOut, .lwtXmit, .lwtSeg6local,
                 .flowDissector:
                 ("__sk_buff", ContextField.socketBuffer)
             case .unspecified, .cgroupSock, .sockOps, .cgroupDevice, .skMsg, .cgroupSockAddr, .lircMode2, .skReusePort,
-                .cgroupSysctl, .cgroupSockopt, .tracing, .structOps, .extension_, .lsm, .skLookup, .syscall, .netfilter:
+                .cgroupSysctl, .cgroupSockopt, .tracing, .structOps, .extension_, .lsm, .skLookup, .netfilter:
                 ("", [])
             }
         guard !fields.isEmpty else { return nil }

@@ -1,0 +1,81 @@
+import ISA
+
+/// One call of a function on the path.
+struct Frame {
+    var registers: InlineArray<11, RegisterState>
+    /// Slot 0 is r10-8 to r10-1; as many as were used.
+    var stack: [StackSlot] = []
+    /// Index of the function.
+    var function: Int
+    /// The call that made this frame.
+    var callSite: Int
+    /// It was called by a helper, which calls it again and again.
+    var isCallback = false
+    /// Calls of callbacks walked from the helper call at hand.
+    var rounds = 0
+    /// What the callback may return.
+    var results: ClosedRange<Int64> = 0...1
+
+    init(function: Int, callSite: Int) {
+        registers = InlineArray(repeating: .none)
+        self.function = function
+        self.callSite = callSite
+    }
+
+    subscript(register: Register) -> RegisterState {
+        get { registers[Int(register.rawValue)] }
+        set { registers[Int(register.rawValue)] = newValue }
+    }
+
+    /// Makes room for the slot and those above it.
+    mutating func grow(to slot: Int) {
+        while stack.count <= slot { stack.append(StackSlot()) }
+    }
+}
+
+/// Something that must be given back before the program ends.
+struct Reference: Equatable {
+    var id: UInt32
+    /// The call that made it.
+    var instruction: Int32
+    var kind: Kind
+
+    enum Kind: UInt8 { case ringRecord, ringDynptr, object, spinLock }
+}
+
+/// Everything known at one point of a path.
+struct State {
+    var frames: [Frame]
+    var references: [Reference] = []
+    /// Rounds of `may_goto` loops and callbacks on this path: a state that differs in nothing but this is no endless loop.
+    var rounds = 0
+
+    var depth: Int { frames.count - 1 }
+
+    /// The lock that is held.
+    var lock: UInt32 {
+        for reference in references where reference.kind == .spinLock { return reference.id }
+        return 0
+    }
+
+    /// Makes numbers unknown that were others a round ago, so that the rounds of a loop become alike.
+    mutating func widen(since old: State) {
+        guard frames.count == old.frames.count else { return }
+        for depth in frames.indices {
+            for register in 0..<10 {
+                let before = old.frames[depth].registers[register]
+                frames[depth].registers[register].widen(since: before)
+            }
+            for slot in frames[depth].stack.indices where slot < old.frames[depth].stack.count {
+                frames[depth].stack[slot].spilled.widen(since: old.frames[depth].stack[slot].spilled)
+            }
+        }
+    }
+}
+
+extension RegisterState {
+    fileprivate mutating func widen(since old: RegisterState) {
+        guard kind == .scalar, old.kind == .scalar, !old.scalar.contains(scalar) else { return }
+        self = .unknown
+    }
+}

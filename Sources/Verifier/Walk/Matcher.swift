@@ -1,0 +1,171 @@
+import ISA
+
+/// Compares states: whether a path that was walked covers another one.
+///
+/// Linux: kernel/bpf/verifier.c, `states_equal`, `regsafe`, `stacksafe`, `refsafe`.
+struct Matcher {
+    /// Ids of the old state and what stands for them in the new one.
+    private var pairs: [(old: UInt32, new: UInt32)] = []
+    private var counts: [(id: UInt32, count: Int)] = []
+
+    /// Everything that can happen from `new` can happen from `old`.
+    mutating func isCovered(
+        _ new: borrowing State,
+        by checkpoint: Checkpoint,
+        at pc: Int,
+        _ needs: [Needs],
+        allSlots: Bool
+    ) -> Bool {
+        isCovered(new, by: checkpoint.state, checkpoint.reads, at: pc, needs, allSlots: allSlots)
+    }
+
+    private mutating func isCovered(
+        _ new: borrowing State,
+        by old: borrowing State,
+        _ reads: InlineArray<8, UInt64>,
+        at pc: Int,
+        _ needs: [Needs],
+        allSlots: Bool
+    ) -> Bool {
+        guard new.frames.count == old.frames.count, new.references.count == old.references.count else { return false }
+        pairs.removeAll(keepingCapacity: true)
+        for depth in new.frames.indices {
+            if depth > 0 {
+                guard new.frames[depth].callSite == old.frames[depth].callSite,
+                    new.frames[depth].isCallback == old.frames[depth].isCallback
+                else { return false }
+            }
+            // Fewer rounds walked mean more to come.
+            guard old.frames[depth].rounds <= new.frames[depth].rounds else { return false }
+            var need: Needs
+            if depth == new.depth {
+                need = needs[pc]
+            } else {
+                // r0 to r5 are the callee's; what is reached through pointers may matter.
+                need = needs[returnPoint(new.frames[depth + 1])]
+                need.live &= 0b11_1100_0000
+                need.slots = .max
+            }
+            for register in 0..<10 where need.isLive(register) {
+                guard
+                    isCovered(
+                        new.frames[depth].registers[register],
+                        by: old.frames[depth].registers[register],
+                        isRelevant: need.isRelevant(register)
+                    )
+                else { return false }
+            }
+            let read = allSlots ? UInt64.max : reads[depth]
+            guard isStackCovered(new.frames[depth].stack, by: old.frames[depth].stack, read, need.slots) else {
+                return false
+            }
+        }
+        for index in new.references.indices {
+            guard new.references[index].kind == old.references[index].kind,
+                match(old.references[index].id, new.references[index].id)
+            else { return false }
+        }
+        return true
+    }
+
+    /// The states are the same in everything that may be read.
+    func isRepeated(_ new: borrowing State, _ old: borrowing State, at pc: Int, _ needs: [Needs]) -> Bool {
+        for depth in new.frames.indices {
+            guard new.frames[depth].callSite == old.frames[depth].callSite else { return false }
+            var live: UInt16 = 0b11_1100_0000
+            if depth == new.frames.count - 1 { live = needs[pc].live }
+            for register in 0..<10 where live >> UInt16(register) & 1 != 0 {
+                if new.frames[depth].registers[register] != old.frames[depth].registers[register] { return false }
+            }
+            if new.frames[depth].stack != old.frames[depth].stack { return false }
+        }
+        return new.references == old.references
+    }
+
+    /// Where the caller of a frame goes on; a callback's helper is called again.
+    private func returnPoint(_ frame: Frame) -> Int { frame.isCallback ? frame.callSite : frame.callSite + 1 }
+
+    private mutating func isStackCovered(
+        _ new: [StackSlot],
+        by old: [StackSlot],
+        _ read: UInt64,
+        _ relevant: UInt64
+    ) -> Bool {
+        for index in 0..<max(old.count, new.count) where read >> UInt64(index) & 1 != 0 {
+            let before = index < old.count ? old[index] : StackSlot()
+            let now = index < new.count ? new[index] : StackSlot()
+            let isRelevant = relevant >> UInt64(index) & 1 != 0
+            // Numbers, however they were written.
+            if let (wide, narrow) = before.scalar.flatMap({ wide in now.scalar.map { (wide, $0) } }) {
+                guard isCovered(narrow, by: wide, isRelevant: isRelevant) else { return false }
+                continue
+            }
+            for byte in 0..<8 {
+                switch before[byte] {
+                case .invalid, .misc:
+                    // Memory that was not written may be read, as something unknown; pointers are not such.
+                    if now[byte] == .dynptr { return false }
+                    if now[byte] == .spilled, !now.spilled.isScalar { return false }
+                case .zero: guard now[byte] == .zero else { return false }
+                case .spilled, .dynptr: guard now[byte] == before[byte] else { return false }
+                }
+            }
+            if before.spilled.kind != .none, before[0] == .spilled || before[0] == .dynptr {
+                guard isCovered(now.spilled, by: before.spilled, isRelevant: isRelevant) else { return false }
+            }
+        }
+        return true
+    }
+
+    private mutating func isCovered(_ new: RegisterState, by old: RegisterState, isRelevant: Bool) -> Bool {
+        if old.kind == .none { return true }
+        guard new.kind == old.kind else { return false }
+        switch old.kind {
+        case .none: return true
+        case .scalar:
+            if !isRelevant { return true }
+            guard old.scalar.contains(new.scalar) else { return false }
+            if old.id == 0 { return true }
+            return new.id != 0 && new.delta == old.delta && match(old.id, new.id)
+        case .context, .map, .mapValue, .mapKey, .stack, .packet, .packetMeta, .packetEnd, .memory, .function, .object,
+            .dynptr:
+            return new.isNullable == old.isNullable && new.isReadOnly == old.isReadOnly && new.frame == old.frame
+                && new.map == old.map && new.offset == old.offset && new.size == old.size && new.range >= old.range
+                && old.scalar.contains(new.scalar) && match(old.id, new.id) && match(old.reference, new.reference)
+        }
+    }
+
+    /// What is one thing in the old state must be one thing in the new one, and the other way round.
+    private mutating func match(_ old: UInt32, _ new: UInt32) -> Bool {
+        if old == 0 || new == 0 { return old == new }
+        for pair in pairs where pair.old == old || pair.new == new { return pair.old == old && pair.new == new }
+        pairs.append((old, new))
+        return true
+    }
+
+    // MARK: - Ids in use
+
+    /// Counts how often scalars of the state have each id.
+    mutating func count(_ state: borrowing State) {
+        counts.removeAll(keepingCapacity: true)
+        for depth in state.frames.indices {
+            for register in 0..<10 { add(state.frames[depth].registers[register]) }
+            for slot in state.frames[depth].stack.indices { add(state.frames[depth].stack[slot].spilled) }
+        }
+    }
+
+    private mutating func add(_ register: RegisterState) {
+        guard register.isScalar, register.id != 0 else { return }
+        if let index = counts.firstIndex(where: { $0.id == register.id }) {
+            counts[index].count += 1
+        } else {
+            counts.append((register.id, 1))
+        }
+    }
+
+    /// A scalar whose id nothing else has.
+    func isSingle(_ register: RegisterState) -> Bool {
+        register.isScalar && register.id != 0
+            && !counts.contains { $0.id == register.id && $0.count > 1 }
+    }
+}

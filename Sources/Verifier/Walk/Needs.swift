@@ -1,0 +1,149 @@
+import ISA
+
+/// What the rest of a function may do with what is in the registers and in the stack frame.
+///
+/// - `live`: it may be read. What is not live is not compared when paths meet.
+/// - `relevant`: its number may decide where a path goes or what an access touches. The number of any other scalar changes
+///   nothing that the verifier looks at, so paths that differ in such numbers only are one.
+struct Needs: Equatable {
+    var live: UInt16 = 0
+    var relevant: UInt16 = 0
+    /// Stack slots whose stored scalars are relevant.
+    var slots: UInt64 = 0
+
+    func isLive(_ register: Int) -> Bool { live >> UInt16(register) & 1 != 0 }
+    func isRelevant(_ register: Int) -> Bool { relevant >> UInt16(register) & 1 != 0 }
+
+    mutating func formUnion(_ other: Needs) -> Bool {
+        let before = self
+        live |= other.live
+        relevant |= other.relevant
+        slots |= other.slots
+        return self != before
+    }
+}
+
+/// Computes the needs in front of every instruction, backwards until nothing changes.
+///
+/// Numbers that end up in addresses, sizes and conditions are found through arithmetic, moves and the stack. Memory that is
+/// reached by another register than r10 may be any slot.
+struct NeedsAnalysis {
+    private let layout: Layout
+    private let returnMatters: Bool
+    private(set) var needs: [Needs]
+
+    init(_ layout: Layout, order: [Int], returnMatters: Bool) {
+        self.layout = layout
+        self.returnMatters = returnMatters
+        needs = Array(repeating: Needs(), count: layout.instructions.count)
+        // Callees first: a call needs what its callee needs. A callback that recursion of helpers calls is static, too.
+        for function in order { analyze(function) }
+    }
+
+    private mutating func analyze(_ function: Int) {
+        let range = layout.range(function)
+        var changed = true
+        while changed {
+            changed = false
+            for index in range.reversed() {
+                var after = Needs()
+                if layout.goesOn[index] { after = needs[index + 1] }
+                let target = Int(layout.targets[index])
+                if target >= 0, layout.isJump[index] { _ = after.formUnion(needs[target]) }
+                if needs[index].formUnion(before(index, after, function)) { changed = true }
+            }
+        }
+    }
+
+    /// What an instruction needs for the needs behind it.
+    private func before(_ index: Int, _ after: Needs, _ function: Int) -> Needs {
+        let instruction = layout.instructions[index]
+        var result = after
+        let kills = instruction.writes.union(instruction.clobbers).bits
+        let dst = UInt16(1) << UInt16(instruction.dst.rawValue)
+        let src = UInt16(1) << UInt16(instruction.src.rawValue)
+        let matters = after.relevant & dst != 0
+        result.live &= ~kills
+        result.relevant &= ~kills
+        result.live |= instruction.reads.bits
+        switch instruction.opcode.shape {
+        case .arithmetic(let op, _, let operand):
+            guard matters else { break }
+            if op != .mov { result.relevant |= dst }
+            if operand == .reg { result.relevant |= src }
+        case .negate, .byteOrder: if matters { result.relevant |= dst }
+        case .signExtend: if matters { result.relevant |= src }
+        case .wide, .jump, .mayGoto: break
+        case .packet(_, let indirect): if indirect { result.relevant |= src }
+        case .load:
+            result.relevant |= src
+            if matters { result.slots |= slots(instruction.src, instruction.offset) }
+        case .store(let size, let operand):
+            let written = slots(instruction.dst, instruction.offset)
+            let mayMatter = after.slots & written != 0
+            result.relevant |= dst
+            if operand == .reg, mayMatter { result.relevant |= src }
+            if instruction.dst == .framePointer, size == .b64 { result.slots &= ~written }
+        case .atomic(let operation, _):
+            result.relevant |= operation == .loadAcquire ? src : dst
+            if case .storeRelease = operation, after.slots & slots(instruction.dst, instruction.offset) != 0 {
+                result.relevant |= src
+            }
+            if case .loadAcquire = operation, matters { result.slots |= slots(instruction.src, instruction.offset) }
+        case .conditionalJump(_, _, let operand):
+            result.relevant |= dst
+            if operand == .reg { result.relevant |= src }
+        case .call(let kind): call(kind, instruction, index, &result)
+        case .exit:
+            result.live |= 1
+            if function != 0 || returnMatters { result.relevant |= 1 }
+        }
+        return result
+    }
+
+    private func call(_ kind: CallKind, _ instruction: Instruction, _ index: Int, _ result: inout Needs) {
+        switch kind {
+        case .helper:
+            guard let number = UInt32(exactly: instruction.imm), let helper = Helper(rawValue: number),
+                let prototype = HelperPrototype.of(helper)
+            else {
+                result.live |= RegisterSet.arguments.bits
+                result.relevant |= RegisterSet.arguments.bits
+                return
+            }
+            for argument in 0..<5 {
+                switch prototype.arguments[argument] {
+                case .unused: continue
+                case .anything: if helper == .loop { result.relevant |= 2 << UInt16(argument) }
+                case .map, .mapKey, .mapValue, .mapValueOrNull, .mapValueOut, .memory, .updatedMemory, .fixedMemory,
+                    .size,
+                    .allocationSize, .ringRecord, .context, .contextOrNull, .constantString, .callback,
+                    .callbackContext,
+                    .spinLock, .timer, .dynptr, .kernelObject, .constant, .unsupported:
+                    result.relevant |= 2 << UInt16(argument)
+                }
+                result.live |= 2 << UInt16(argument)
+            }
+            // Callbacks reach the frame through their context.
+            if helper == .loop || helper == .forEachMapElem { result.slots = .max }
+        case .local:
+            let callee = needs[Int(layout.targets[index])]
+            result.live |= callee.live & RegisterSet.arguments.bits
+            result.relevant |= callee.relevant & RegisterSet.arguments.bits
+            result.slots = .max
+        case .kernelFunction, .register:
+            result.live |= RegisterSet.arguments.bits
+            result.relevant |= RegisterSet.arguments.bits
+            result.slots = .max
+        }
+    }
+
+    /// Slots that an access of up to 8 bytes may touch.
+    private func slots(_ base: Register, _ offset: Int32) -> UInt64 {
+        guard base == .framePointer else { return .max }
+        let first = (-Int(offset) - 1) >> 3
+        guard (0..<64).contains(first) else { return .max }
+        // An access that is not aligned reaches into the slot above.
+        return first > 0 ? 1 << UInt64(first) | 1 << UInt64(first - 1) : 1
+    }
+}

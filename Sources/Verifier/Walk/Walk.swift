@@ -1,0 +1,306 @@
+import ISA
+
+/// Walks every path of a program, with what is known of registers, stack and references.
+///
+/// A path ends at an exit, or where everything that matters was walked already with at least as much freedom. This is
+/// the method of the Linux verifier (kernel/bpf/verifier.c, `do_check`); what differs is how it finds out which numbers
+/// matter, see `NeedsAnalysis`.
+struct Walk {
+    let subject: Subject
+    let layout: Layout
+    let needs: [Needs]
+    let shapes: [Shape]
+    let context: ContextModel
+    let returnRange: ClosedRange<Int64>?
+    /// Maps of the program, then those found inside maps of maps.
+    var maps: [MapFacts]
+
+    var state = State(frames: [])
+    var pc = 0
+    var statistics = Statistics()
+    /// Bytes of stack that each function uses.
+    var stackSizes: [Int]
+    /// Global functions, which are walked on their own.
+    var function = 0
+
+    /// Paths not yet walked.
+    private var pending: [Pending] = []
+    private var explored: [[Checkpoint]]
+    private let isCheckpoint: [Bool]
+    private var parent: Checkpoint?
+    /// Stack slots written since `parent`, for each frame.
+    var writes = InlineArray<8, UInt64>(repeating: 0)
+    private var lastID: UInt32 = 0
+    private var (jumps, jumpsAtCheckpoint, processedAtCheckpoint) = (0, 0, 0)
+    var trail = Trail()
+    var matcher = Matcher()
+
+    /// A path that waits.
+    private struct Pending {
+        var state: State
+        var pc: Int
+        var parent: Checkpoint?
+        var writes: InlineArray<8, UInt64>
+        var trail: Int32
+    }
+
+    init(_ subject: Subject, _ layout: Layout, _ order: [Int]) throws(VerifierError) {
+        guard let context = ContextModel.of(subject.type, attachType: subject.attachType) else {
+            throw layout.error(.programType, at: 0, "programs of type \(subject.type.name) cannot be verified here")
+        }
+        self.subject = subject
+        self.layout = layout
+        self.context = context
+        returnRange = Verifier.returnRange(subject.type, attachType: subject.attachType)
+        needs = NeedsAnalysis(layout, order: order, returnMatters: returnRange != nil).needs
+        shapes = layout.instructions.map(\.opcode.shape)
+        maps = subject.maps
+        stackSizes = Array(repeating: 0, count: layout.functions.count)
+        explored = Array(repeating: [], count: layout.instructions.count)
+        isCheckpoint = layout.checkpoints
+    }
+
+    // MARK: - Paths
+
+    /// Walks a function with these arguments.
+    mutating func run(function: Int, arguments: [RegisterState]) throws(VerifierError) {
+        self.function = function
+        for index in layout.range(function) { explored[index] = [] }
+        parent = nil
+        trail.begin()
+        state = State(frames: [Frame(function: function, callSite: -1)])
+        state.frames[0][.framePointer] = stackPointer(0)
+        for (index, argument) in arguments.enumerated() { state.frames[0].registers[index + 1] = argument }
+        writes = InlineArray(repeating: 0)
+        pc = layout.functions[function]
+        repeat { try walkPath() } while resume()
+    }
+
+    private mutating func walkPath() throws(VerifierError) {
+        while true {
+            if isCheckpoint[pc], try isCovered() { return }
+            statistics.processed += 1
+            if statistics.processed > subject.limit { throw tooComplex() }
+            guard let next = try step() else { return }
+            pc = next
+        }
+    }
+
+    /// Goes over to a path that waits; false when all are done.
+    private mutating func resume() -> Bool {
+        finish(parent)
+        guard let next = pending.popLast() else { return false }
+        state = next.state
+        pc = next.pc
+        parent = next.parent
+        writes = next.writes
+        trail.tip = next.trail
+        return true
+    }
+
+    /// A path below a checkpoint has ended.
+    private func finish(_ checkpoint: Checkpoint?) {
+        var checkpoint = checkpoint
+        while let current = checkpoint {
+            current.open -= 1
+            if current.open > 0 { return }
+            checkpoint = current.parent
+        }
+    }
+
+    /// Lets another path wait that goes on at `pc`.
+    mutating func fork(_ state: State, at pc: Int, writes: InlineArray<8, UInt64>? = nil) throws(VerifierError) {
+        if pending.count >= maximumPending { throw tooComplex() }
+        parent?.open += 1
+        pending.append(
+            Pending(state: state, pc: pc, parent: parent, writes: writes ?? self.writes, trail: trail.tip)
+        )
+    }
+
+    mutating func countJump() { jumps += 1 }
+
+    private func tooComplex() -> VerifierError {
+        fail(.tooComplex, "the walk over all paths takes more than \(subject.limit) instructions")
+    }
+
+    // MARK: - Checkpoints
+
+    /// Whether everything that matters here was walked already; keeps the state for later if it was not.
+    private mutating func isCovered() throws(VerifierError) -> Bool {
+        let isRound = isRoundPoint(pc)
+        var keep = isRound || (jumps - jumpsAtCheckpoint >= 2 && statistics.processed - processedAtCheckpoint >= 8)
+        if isRound, state.rounds > exactRounds, let last = explored[pc].last(where: { $0.open > 0 }) {
+            state.widen(since: last.state)
+        }
+        var index = 0
+        while index < explored[pc].count {
+            let old = explored[pc][index]
+            if old.open > 0 {
+                if old.state.frames.count == state.frames.count {
+                    if isRound, old.state.rounds != state.rounds, covers(old, allSlots: true) {
+                        for frame in 0...state.depth { markRead(frame, .max) }
+                        return true
+                    }
+                    if old.state.rounds == state.rounds, isRepeated(old) {
+                        throw fail(.endlessLoop, "the loop comes back with everything as it was, and would never end")
+                    }
+                }
+                // A loop being walked: states of many rounds are of little use.
+                if !isRound, jumps - jumpsAtCheckpoint < 20, statistics.processed - processedAtCheckpoint < 100 {
+                    keep = false
+                }
+                index += 1
+                continue
+            }
+            if covers(old, allSlots: false) {
+                old.hits += 1
+                for frame in 0...state.depth { markRead(frame, old.reads[frame]) }
+                return true
+            }
+            old.misses += 1
+            if old.misses > old.hits * 3 + 3 {
+                explored[pc].remove(at: index)
+                statistics.states -= 1
+            } else {
+                index += 1
+            }
+        }
+        if keep || parent == nil { addCheckpoint() }
+        return false
+    }
+
+    private mutating func addCheckpoint() {
+        forgetSingleIDs()
+        let checkpoint = Checkpoint(state, pc, parent: parent, writes: writes)
+        // Of a loop that goes round for long, some rounds are enough to find that it never ends.
+        if explored[pc].count > maximumKept { explored[pc].remove(at: maximumKept / 2) }
+        explored[pc].append(checkpoint)
+        parent = checkpoint
+        writes = InlineArray(repeating: 0)
+        (jumpsAtCheckpoint, processedAtCheckpoint) = (jumps, statistics.processed)
+        statistics.states += 1
+        statistics.peakStates = max(statistics.peakStates, explored[pc].count)
+    }
+
+    /// Where the walk goes round without being an endless loop: `may_goto` and callbacks.
+    private func isRoundPoint(_ pc: Int) -> Bool {
+        switch shapes[pc] {
+        case .mayGoto: true
+        case .call(.helper): isCallingBack(layout.instructions[pc])
+        case .arithmetic, .negate, .signExtend, .byteOrder, .wide, .packet, .load, .store, .atomic, .jump,
+            .conditionalJump, .call, .exit:
+            false
+        }
+    }
+
+    private mutating func covers(_ old: Checkpoint, allSlots: Bool) -> Bool {
+        matcher.isCovered(state, by: old, at: pc, needs, allSlots: allSlots)
+    }
+
+    /// The path came here before with exactly the same state.
+    private mutating func isRepeated(_ old: Checkpoint) -> Bool {
+        matcher.isRepeated(state, old.state, at: pc, needs)
+    }
+
+    /// Something on the path reads these slots of a frame.
+    mutating func markRead(_ frame: Int, _ slots: UInt64) {
+        var slots = slots & ~writes[frame]
+        var checkpoint = parent
+        while slots != 0, let current = checkpoint {
+            slots &= ~current.reads[frame]
+            if slots == 0 { return }
+            current.reads[frame] |= slots
+            slots &= ~current.writes[frame]
+            checkpoint = current.parent
+        }
+    }
+
+    // MARK: - Identities
+
+    mutating func makeID() -> UInt32 {
+        lastID += 1
+        return lastID
+    }
+
+    /// Takes ids from scalars that share them with nothing, so that they do not keep states apart.
+    private mutating func forgetSingleIDs() {
+        matcher.count(state)
+        for depth in state.frames.indices {
+            for register in 0..<10 where matcher.isSingle(state.frames[depth].registers[register]) {
+                state.frames[depth].registers[register].id = 0
+                state.frames[depth].registers[register].delta = 0
+            }
+            for slot in state.frames[depth].stack.indices
+            where matcher.isSingle(state.frames[depth].stack[slot].spilled) {
+                state.frames[depth].stack[slot].spilled.id = 0
+                state.frames[depth].stack[slot].spilled.delta = 0
+            }
+        }
+    }
+
+    // MARK: - Errors
+
+    /// An error at the present instruction.
+    func fail(_ rule: Rule, _ what: String) -> VerifierError {
+        var error = layout.error(rule, at: pc, what)
+        error.path = trail.path(from: layout.functions[function], to: pc, layout)
+        return error
+    }
+}
+
+/// Paths that wait (Linux `BPF_COMPLEXITY_LIMIT_JMP_SEQ`).
+private let maximumPending = 8192
+
+/// States kept for one instruction.
+private let maximumKept = 64
+
+/// Rounds of callbacks and `may_goto` loops that are walked one by one, before what differs between them is forgotten.
+private let exactRounds = 16
+
+/// A state that later paths are compared with.
+final class Checkpoint {
+    let state: State
+    let pc: Int
+    let parent: Checkpoint?
+    /// Slots written between the parent and this.
+    let writes: InlineArray<8, UInt64>
+    /// Slots that some path from here reads before it writes them; complete when `open` is 0.
+    var reads = InlineArray<8, UInt64>(repeating: 0)
+    /// Paths below that have not ended.
+    var open = 1
+    var (hits, misses) = (0, 0)
+
+    init(_ state: State, _ pc: Int, parent: Checkpoint?, writes: InlineArray<8, UInt64>) {
+        self.state = state
+        self.pc = pc
+        self.parent = parent
+        self.writes = writes
+    }
+}
+
+extension Layout {
+    /// Instructions where paths meet.
+    fileprivate var checkpoints: [Bool] {
+        var result = [Bool](repeating: false, count: instructions.count)
+        for function in functions { result[function] = true }
+        for (index, instruction) in instructions.enumerated() {
+            switch instruction.opcode.shape {
+            case .conditionalJump, .mayGoto: result[index] = true
+            case .jump: result[Int(targets[index])] = true
+            case .call(.local): if index + 1 < instructions.count { result[index + 1] = true }
+            case .call(.helper): if isCallingBack(instruction) { result[index] = true }
+            case .arithmetic, .negate, .signExtend, .byteOrder, .wide, .packet, .load, .store, .atomic, .call, .exit:
+                break
+            }
+        }
+        return result
+    }
+}
+
+/// The helper calls functions of the program.
+func isCallingBack(_ instruction: Instruction) -> Bool {
+    switch Helper(rawValue: UInt32(truncatingIfNeeded: instruction.imm)) {
+    case .loop?, .forEachMapElem?, .userRingbufDrain?, .findVma?: true
+    default: false
+    }
+}
