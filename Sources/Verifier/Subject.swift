@@ -22,6 +22,8 @@ package struct Subject: Sendable {
     package var strictLeaks = false
     /// Instructions that are walked at most, over all paths (Linux `BPF_COMPLEXITY_LIMIT_INSNS`).
     package var limit = 1_000_000
+    /// Paths end where what follows was walked already; false to compare the verdicts.
+    package var prunes = true
 
     package init(instructions: [Instruction], functions: [FunctionFacts], maps: [MapFacts], type: ProgramType) {
         self.instructions = instructions

@@ -14,7 +14,9 @@ package let poisonedCall: Int64 = 0xbad2310
 /// Checked are control flow, types and bounds of everything that is read and written, the arguments of helpers, references
 /// that have to be given back, and that the program ends. Branches that known numbers decide are not followed, so code
 /// behind a failed `bpf_core_type_exists` is not looked at.
-package func verify(_ subject: Subject) throws(VerifierError) -> Statistics {
+///
+/// - Parameter recorder: is given every state of the walk.
+package func verify(_ subject: Subject, recorder: Recorder? = nil) throws(VerifierError) -> Statistics {
     if subject.instructions.isEmpty {
         throw VerifierError(rule: .empty, instruction: 0, slot: 0, text: "", what: "the program has no instructions")
     }
@@ -22,6 +24,8 @@ package func verify(_ subject: Subject) throws(VerifierError) -> Statistics {
     let graph = CallGraph(layout)
     let order = try graph.calleesFirst()
     var walk = try Walk(subject, layout, order)
+    recorder?.begin(walk)
+    walk.recorder = recorder
     // Global functions stand for themselves: whoever calls them keeps to their contract.
     for (index, function) in subject.functions.enumerated() where index > 0 {
         guard let contract = function.contract else { continue }

@@ -13,6 +13,8 @@ struct Frame {
     var isCallback = false
     /// Calls of callbacks walked from the helper call at hand.
     var rounds = 0
+    /// Identity of the helper call at hand that calls back; 0 for none.
+    var activation: UInt32 = 0
     /// What the callback may return.
     var results: ClosedRange<Int64> = 0...1
 
@@ -47,10 +49,27 @@ struct Reference: Equatable {
 struct State {
     var frames: [Frame]
     var references: [Reference] = []
-    /// Rounds of `may_goto` loops and callbacks on this path: a state that differs in nothing but this is no endless loop.
+    /// Rounds of `may_goto` loops and callbacks on this path.
     var rounds = 0
+    /// Those of `may_goto` loops.
+    var gotoRounds = 0
 
     var depth: Int { frames.count - 1 }
+
+    /// The path from the other state to this one went round something whose rounds are limited at run time: coming back to
+    /// the same state is no endless loop then.
+    func isRoundAfter(_ old: borrowing State) -> Bool {
+        if gotoRounds > old.gotoRounds { return true }
+        // Rounds of the same call of a helper only: a loop around it may never end.
+        for depth in 0..<min(frames.count, old.frames.count) {
+            if frames[depth].activation != 0, frames[depth].activation == old.frames[depth].activation,
+                frames[depth].rounds > old.frames[depth].rounds
+            {
+                return true
+            }
+        }
+        return false
+    }
 
     /// The lock that is held.
     var lock: UInt32 {

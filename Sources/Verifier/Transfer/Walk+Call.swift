@@ -175,7 +175,8 @@ extension Walk {
         let callee = Int(state.frames[state.depth].registers[position].size)
         let caller = state.frames[state.depth]
         // bpf_loop(0, …) calls nothing; more rounds than it was asked for are not walked.
-        let limit = caller.registers[1].isScalar ? caller.registers[1].scalar.truncated32.umax : 0
+        let rounds = caller.registers[1].isScalar ? caller.registers[1].scalar : .unknown
+        let limit = rounds.truncated32.umax
         if helper == .loop, caller.rounds >= limit { return }
         let saved = (state, writes, trail.tip)
         state.rounds += 1

@@ -28,6 +28,7 @@ extension Walk {
         if prototype.releasesArgument { try release(call) }
         if isCallingBack(instruction) { try callBack(helper, prototype, call.map) }
         state.frames[state.depth].rounds = 0
+        state.frames[state.depth].activation = 0
         let arguments = state.frames[state.depth].registers
         clobber()
         try setResult(call, arguments)

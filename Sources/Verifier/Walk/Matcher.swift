@@ -41,9 +41,10 @@ struct Matcher {
             if depth == new.depth {
                 need = needs[pc]
             } else {
-                // r0 to r5 are the callee's; what is reached through pointers may matter.
+                // What is reached through pointers may matter. r0 to r5 are the callee's, but a helper calls its callback
+                // again with the arguments that it was given.
                 need = needs[returnPoint(new.frames[depth + 1])]
-                need.live &= 0b11_1100_0000
+                if !new.frames[depth + 1].isCallback { need.live &= 0b11_1100_0000 }
                 need.slots = .max
             }
             for register in 0..<10 where need.isLive(register) {

@@ -31,11 +31,16 @@ struct NeedsAnalysis {
     private let layout: Layout
     private let returnMatters: Bool
     private(set) var needs: [Needs]
+    private var isTarget: [Bool]
 
     init(_ layout: Layout, order: [Int], returnMatters: Bool) {
         self.layout = layout
         self.returnMatters = returnMatters
         needs = Array(repeating: Needs(), count: layout.instructions.count)
+        isTarget = Array(repeating: false, count: layout.instructions.count)
+        for index in layout.instructions.indices where layout.isJump[index] {
+            isTarget[Int(layout.targets[index])] = true
+        }
         // Callees first: a call needs what its callee needs. A callback that recursion of helpers calls is static, too.
         for function in order { analyze(function) }
     }
@@ -75,21 +80,23 @@ struct NeedsAnalysis {
         case .signExtend: if matters { result.relevant |= src }
         case .wide, .jump, .mayGoto: break
         case .packet(_, let indirect): if indirect { result.relevant |= src }
-        case .load:
+        case .load(let size, _):
             result.relevant |= src
-            if matters { result.slots |= slots(instruction.src, instruction.offset) }
+            if matters { result.slots |= slots(instruction.src, instruction.offset, size) }
         case .store(let size, let operand):
-            let written = slots(instruction.dst, instruction.offset)
+            let written = slots(instruction.dst, instruction.offset, size)
             let mayMatter = after.slots & written != 0
             result.relevant |= dst
             if operand == .reg, mayMatter { result.relevant |= src }
-            if instruction.dst == .framePointer, size == .b64 { result.slots &= ~written }
-        case .atomic(let operation, _):
+            // Of a slot that is written in part, the rest may be read.
+            if instruction.dst == .framePointer, size == .b64, instruction.offset & 7 == 0 { result.slots &= ~written }
+        case .atomic(let operation, let size):
+            let base = operation == .loadAcquire ? instruction.src : instruction.dst
+            let touched = slots(base, instruction.offset, size)
             result.relevant |= operation == .loadAcquire ? src : dst
-            if case .storeRelease = operation, after.slots & slots(instruction.dst, instruction.offset) != 0 {
-                result.relevant |= src
-            }
-            if case .loadAcquire = operation, matters { result.slots |= slots(instruction.src, instruction.offset) }
+            if case .storeRelease = operation, after.slots & touched != 0 { result.relevant |= src }
+            // What was there goes to a register, r0 for a comparison.
+            if after.relevant & kills != 0 { result.slots |= touched }
         case .conditionalJump(_, _, let operand):
             result.relevant |= dst
             if operand == .reg { result.relevant |= src }
@@ -125,7 +132,9 @@ struct NeedsAnalysis {
                 result.live |= 2 << UInt16(argument)
             }
             // Callbacks reach the frame through their context.
-            if helper == .loop || helper == .forEachMapElem { result.slots = .max }
+            if isCallingBack(instruction) { result.slots = .max }
+            // Which element a constant key names decides whether it may be missing.
+            if helper == .mapLookupElem { result.slots |= keySlots(index) }
         case .local:
             let callee = needs[Int(layout.targets[index])]
             result.live |= callee.live & RegisterSet.arguments.bits
@@ -138,12 +147,30 @@ struct NeedsAnalysis {
         }
     }
 
-    /// Slots that an access of up to 8 bytes may touch.
-    private func slots(_ base: Register, _ offset: Int32) -> UInt64 {
+    /// Slots that hold the key of a lookup: r2, where the instructions before the call make it of r10.
+    private func keySlots(_ call: Int) -> UInt64 {
+        var offset: Int64 = 0
+        var index = call
+        while index > layout.functions[Int(layout.owner[call])], !isTarget[index] {
+            index -= 1
+            let instruction = layout.instructions[index]
+            guard layout.goesOn[index], !layout.isJump[index] else { return .max }
+            guard instruction.writes.union(instruction.clobbers).contains(.r2) else { continue }
+            switch instruction.opcode {
+            case .add64Imm where abs(offset) <= 512 && abs(instruction.imm) <= 512: offset += instruction.imm
+            case .mov64Reg where instruction.src == .framePointer:
+                return Int32(exactly: offset).map { slots(.framePointer, $0, .b32) } ?? .max
+            default: return .max
+            }
+        }
+        return .max
+    }
+
+    /// Slots that an access touches.
+    private func slots(_ base: Register, _ offset: Int32, _ size: Size) -> UInt64 {
         guard base == .framePointer else { return .max }
-        let first = (-Int(offset) - 1) >> 3
-        guard (0..<64).contains(first) else { return .max }
-        // An access that is not aligned reaches into the slot above.
-        return first > 0 ? 1 << UInt64(first) | 1 << UInt64(first - 1) : 1
+        let (low, high) = ((-Int(offset) - size.bytes) >> 3, (-Int(offset) - 1) >> 3)
+        guard low >= 0, high < 64 else { return .max }
+        return 1 << UInt64(low) | 1 << UInt64(high)
     }
 }

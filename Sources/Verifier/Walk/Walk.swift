@@ -34,6 +34,7 @@ struct Walk {
     private var (jumps, jumpsAtCheckpoint, processedAtCheckpoint) = (0, 0, 0)
     var trail = Trail()
     var matcher = Matcher()
+    var recorder: Recorder?
 
     /// A path that waits.
     private struct Pending {
@@ -81,6 +82,7 @@ struct Walk {
             if isCheckpoint[pc], try isCovered() { return }
             statistics.processed += 1
             if statistics.processed > subject.limit { throw tooComplex() }
+            if let recorder { recorder.add(state, at: pc) }
             guard let next = try step() else { return }
             pc = next
         }
@@ -128,6 +130,9 @@ struct Walk {
     /// Whether everything that matters here was walked already; keeps the state for later if it was not.
     private mutating func isCovered() throws(VerifierError) -> Bool {
         let isRound = isRoundPoint(pc)
+        if isRound, shapes[pc] != .mayGoto, state.frames[state.depth].rounds == 0 {
+            state.frames[state.depth].activation = makeID()
+        }
         var keep = isRound || (jumps - jumpsAtCheckpoint >= 2 && statistics.processed - processedAtCheckpoint >= 8)
         if isRound, state.rounds > exactRounds, let last = explored[pc].last(where: { $0.open > 0 }) {
             state.widen(since: last.state)
@@ -137,11 +142,12 @@ struct Walk {
             let old = explored[pc][index]
             if old.open > 0 {
                 if old.state.frames.count == state.frames.count {
-                    if isRound, old.state.rounds != state.rounds, covers(old, allSlots: true) {
+                    let isRoundAfter = state.isRoundAfter(old.state)
+                    if isRound, isRoundAfter, covers(old, allSlots: true) {
                         for frame in 0...state.depth { markRead(frame, .max) }
                         return true
                     }
-                    if old.state.rounds == state.rounds, isRepeated(old) {
+                    if !isRoundAfter, isRepeated(old) {
                         throw fail(.endlessLoop, "the loop comes back with everything as it was, and would never end")
                     }
                 }
@@ -152,7 +158,7 @@ struct Walk {
                 index += 1
                 continue
             }
-            if covers(old, allSlots: false) {
+            if subject.prunes, covers(old, allSlots: false) {
                 old.hits += 1
                 for frame in 0...state.depth { markRead(frame, old.reads[frame]) }
                 return true

@@ -1,0 +1,142 @@
+import ISA
+
+/// Keeps the states of a walk, so that runs of the program can be compared with them.
+///
+/// A register, stack slot or frame of a run that no recorded state allows is a mistake of the verifier. After a walk with
+/// pruning only what `NeedsAnalysis` calls live and relevant is compared: the rest of a path that was pruned was never seen.
+package final class Recorder {
+    private var states: [[State]] = []
+    private var isFull: [Bool] = []
+    private var needs: [Needs] = []
+    /// Every register and slot is compared.
+    private var isExact = false
+    private let limit: Int
+
+    /// - Parameter limit: states kept for an instruction; nothing is said of instructions with more.
+    package init(limit: Int = 512) { self.limit = limit }
+
+    func begin(_ walk: borrowing Walk) {
+        let count = walk.layout.instructions.count
+        states = Array(repeating: [], count: count)
+        isFull = Array(repeating: false, count: count)
+        needs = walk.needs
+        isExact =
+            !walk.subject.prunes
+            && !walk.layout.instructions.contains {
+                $0.opcode == .mayGoto || ($0.opcode == .callHelper && isCallingBack($0))
+            }
+    }
+
+    func add(_ state: State, at pc: Int) {
+        if states[pc].count < limit { states[pc].append(state) } else { isFull[pc] = true }
+    }
+
+    /// What no state at an instruction allows of a run that is about to execute it; nil where one allows it all.
+    package func mismatch(at pc: Int, _ machine: Machine) -> String? {
+        guard states.indices.contains(pc), !isFull[pc] else { return nil }
+        var nearest: (depth: Int, text: String)?
+        for state in states[pc].reversed() {
+            guard let difference = difference(state, machine, at: pc) else { return nil }
+            if nearest.map({ $0.depth < difference.depth }) ?? true { nearest = difference }
+        }
+        guard let nearest else { return "the verifier never came here" }
+        return "\(nearest.text) (\(states[pc].count) states)"
+    }
+
+    /// The first thing of a run that a state does not allow, and how far the comparison came.
+    private func difference(_ state: State, _ machine: Machine, at pc: Int) -> (depth: Int, text: String)? {
+        guard state.frames.count == machine.frames.count else {
+            return (0, "\(machine.frames.count) frames, not \(state.frames.count)")
+        }
+        var progress = 1
+        for (depth, frame) in machine.frames.enumerated() {
+            let known = state.frames[depth]
+            if depth > 0, known.callSite != frame.callSite || known.isCallback != frame.isCallback {
+                return (progress, "frame \(depth) was called at \(frame.callSite), not \(known.callSite)")
+            }
+            let isTop = depth == machine.frames.count - 1
+            let next = isTop ? pc : machine.frames[depth + 1].returnPoint
+            let saved: UInt16 = isTop || machine.frames[depth + 1].isCallback ? 0x3ff : 0b11_1100_0000
+            for register in 0..<10 where saved >> UInt16(register) & 1 != 0 {
+                progress += 1
+                let value = known.registers[register]
+                let isCompared = isExact || needs[next].isLive(register)
+                if !isCompared || (value.isScalar && !isExact && !needs[next].isRelevant(register)) { continue }
+                if !machine.allows(value, frame.registers[register]) {
+                    return (progress, "r\(register) of frame \(depth) is \(frame.registers[register]), not \(value)")
+                }
+            }
+            guard isExact else { continue }
+            for (index, slot) in known.stack.enumerated() {
+                let place = frame.registers[10] &- 8 &* UInt64(index + 1)
+                if !machine.allows(slot, machine.word(place)) {
+                    return (progress, "r10-\(8 * (index + 1)) of frame \(depth) is \(machine.word(place)), not \(slot)")
+                }
+            }
+        }
+        return nil
+    }
+}
+
+/// A run between two instructions, as an interpreter shows it.
+package struct Machine {
+    package struct Frame {
+        package var callSite: Int
+        package var isCallback: Bool
+        /// r0 to r10; of callers, what they held when they called.
+        package var registers: [UInt64]
+
+        package init(callSite: Int, isCallback: Bool, registers: [UInt64]) {
+            self.callSite = callSite
+            self.isCallback = isCallback
+            self.registers = registers
+        }
+
+        fileprivate var returnPoint: Int { isCallback ? callSite : callSite + 1 }
+    }
+
+    /// The program's own first.
+    package var frames: [Frame]
+    package var context: UInt64
+    /// Reads 8 bytes of the stack.
+    package var word: (UInt64) -> UInt64
+    /// Where a map's values start.
+    package var values: (Int) -> [UInt64]
+
+    package init(
+        frames: [Frame],
+        context: UInt64,
+        word: @escaping (UInt64) -> UInt64,
+        values: @escaping (Int) -> [UInt64]
+    ) {
+        self.frames = frames
+        self.context = context
+        self.word = word
+        self.values = values
+    }
+
+    /// Whether a register may hold this.
+    fileprivate func allows(_ known: RegisterState, _ value: UInt64) -> Bool {
+        if known.isNullable, value == 0 { return true }
+        let fixed = UInt64(bitPattern: Int64(known.offset))
+        switch known.kind {
+        case .none: return true
+        case .scalar: return known.scalar.contains(value)
+        case .context: return known.scalar.contains(value &- context &- fixed)
+        case .stack:
+            guard frames.indices.contains(Int(known.frame)) else { return false }
+            return known.scalar.contains(value &- frames[Int(known.frame)].registers[10] &- fixed)
+        case .mapValue: return values(Int(known.map)).contains { known.scalar.contains(value &- $0 &- fixed) }
+        // Handles, and memory whose place nobody told.
+        case .map, .mapKey, .packet, .packetMeta, .packetEnd, .memory, .function, .object, .dynptr: return value != 0
+        }
+    }
+
+    /// Whether eight bytes of the stack may be these.
+    fileprivate func allows(_ slot: StackSlot, _ value: UInt64) -> Bool {
+        for byte in 0..<8 where slot[byte] == .zero && value >> UInt64(8 * byte) & 0xff != 0 { return false }
+        let size = slot.spilledSize
+        guard size > 0 else { return true }
+        return allows(slot.spilled, size == 8 ? value : value & ((1 << UInt64(8 * size)) - 1))
+    }
+}
