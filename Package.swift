@@ -168,7 +168,7 @@ let testTargets: [Target] = [
     // The engines, a reference and random programs; for tests and for the fuzzer.
     .target(
         name: "EngineSupport",
-        dependencies: ["ISA", "UBPFVM", "JIT", "Runtime", "Kernel", "CRuntime"],
+        dependencies: ["ISA", "UBPFVM", "JIT", "Runtime", "Kernel", "Verifier", "CRuntime"],
         path: "Tests/EngineSupport",
         swiftSettings: testing
     ),

@@ -13,6 +13,8 @@ struct Arguments {
     var isWild = false
     /// Programs with maps, callbacks and tail calls, on the interpreter and both kinds of code.
     var hasSession = false
+    /// Programs for the verifier: what it accepts must run as it says.
+    var isVerified = false
     var engines: [EngineKind] = [.reference, .vm, .jit, .checkedJIT, .plainJIT]
 
     init(_ words: [String]) {
@@ -24,6 +26,10 @@ struct Arguments {
             }
             if word == "--wild" {
                 isWild = true
+                continue
+            }
+            if word == "--verifier" {
+                isVerified = true
                 continue
             }
             if word == "--session" {
@@ -96,12 +102,23 @@ var shown = start
 var refused = 0
 var seed = arguments.seed
 var done: UInt64 = 0
+var soundness = SoundnessCounts()
+if arguments.isVerified {
+    let faults = try KnownMistake.all.compactMap { try $0.fault() }
+    report(faults.isEmpty ? nil : faults.joined(separator: "\n"))
+}
 while done < arguments.count, arguments.seconds == 0 || seconds() - start < arguments.seconds {
     currentSeed = seed
     if done & 255 == 0 { alarm(20) }
     if arguments.isWild {
         report(try compareWild(seed: seed).difference)
         report(try compareUndefined(seed: seed))
+        seed += 1
+        done += 1
+        continue
+    }
+    if arguments.isVerified {
+        report(try checkSoundness(seed: seed, minimising: 20, &soundness))
         seed += 1
         done += 1
         continue
@@ -141,6 +158,10 @@ while done < arguments.count, arguments.seconds == 0 || seconds() - start < argu
 }
 if arguments.isWild {
     print("\(done) wild programs in \(Int(seconds() - start)) s, 0 disagreements between interpreter and checked code")
+    exit(0)
+}
+if arguments.isVerified {
+    print("\(soundness.description), \(Int(seconds() - start)) s")
     exit(0)
 }
 if arguments.hasSession {

@@ -21,6 +21,10 @@ package final class SessionFixture {
     private let stack = UnsafeMutableRawPointer.allocate(byteCount: 4096, alignment: 16)
     private let context = UnsafeMutablePointer<cruntime_context>.allocate(capacity: 1)
     package var budget: UInt64 = 1 << 20
+    /// Bytes of zeros that a program may read as its context.
+    package var contextSize = 0
+    private let contextMemory = UnsafeMutableRawPointer.allocate(byteCount: 4096, alignment: 16)
+    package var contextAddress: UInt64 { UInt64(UInt(bitPattern: contextMemory)) }
     private var code: CompiledPrograms?
     private let engine: SessionEngine
 
@@ -40,6 +44,7 @@ package final class SessionFixture {
         image?.deallocate()
         shared?.deallocate()
         stack.deallocate()
+        contextMemory.deallocate()
         context.deallocate()
     }
 
@@ -80,6 +85,11 @@ package final class SessionFixture {
         prepareContext(context, view)
         context.pointee.stack_low = UInt64(UInt(bitPattern: stack))
         context.pointee.stack_high = context.pointee.stack_low + 4096
+        contextMemory.initializeMemory(as: UInt8.self, repeating: 0, count: 4096)
+        if contextSize > 0 {
+            context.pointee.context_low = contextAddress
+            context.pointee.context_high = contextAddress + UInt64(contextSize)
+        }
         prepareWindows(context)
         context.pointee.cpu_slot = -1
         context.pointee.pid_tgid = UInt64(cruntime_tid())
@@ -87,7 +97,13 @@ package final class SessionFixture {
     }
 
     /// Runs a program of the session on a stack of zeros.
-    package func run(_ program: Int = 0, r1: UInt64 = 0) throws(Trap) -> UInt64 {
+    ///
+    /// - Parameter observer: watches each instruction of the interpreter.
+    package func run(
+        _ program: Int = 0,
+        r1: UInt64 = 0,
+        observer: (any ExecutionObserver)? = nil
+    ) throws(Trap) -> UInt64 {
         let view = open()
         stack.initializeMemory(as: UInt8.self, repeating: 0, count: 4096)
         context.pointee.budget = budget
@@ -95,7 +111,10 @@ package final class SessionFixture {
         let result: UInt64
         if engine == .vm {
             let count = Int32(view.program(program).pointee.instruction_count)
-            result = Interpreter.run(context, view.instructions(program), count, r1: r1, r2: 0)
+            let interpreted = { [context] in
+                Interpreter.run(context, view.instructions(program), count, r1: r1, r2: 0)
+            }
+            if let observer { result = withObserver(observer, context, interpreted) } else { result = interpreted() }
         } else {
             context.pointee.trap = cruntime_trap(kind: 0, instruction: UInt32.max, value: 0)
             context.pointee.tail_calls = 0
