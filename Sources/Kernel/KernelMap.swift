@@ -9,14 +9,22 @@ package struct KernelMap: ~Copyable {
 
     /// Makes a map; sizes in bytes.
     ///
-    /// Needs CAP_BPF where `unprivileged_bpf_disabled` is set.
-    package init(type: MapType, keySize: Int, valueSize: Int, maxEntries: Int, flags: UInt32 = 0) throws(KernelError) {
+    /// Needs CAP_BPF where `unprivileged_bpf_disabled` is set. `innerMap` is the template of a map of maps.
+    package init(
+        type: MapType,
+        keySize: Int,
+        valueSize: Int,
+        maxEntries: Int,
+        flags: UInt32 = 0,
+        innerMap: Int32? = nil
+    ) throws(KernelError) {
         var attributes = BPF.Attributes(size: 72)
         attributes.put(type.rawValue, at: 0)
         attributes.put(UInt32(keySize), at: 4)
         attributes.put(UInt32(valueSize), at: 8)
         attributes.put(UInt32(maxEntries), at: 12)
         attributes.put(flags, at: 16)
+        attributes.put(UInt32(bitPattern: innerMap ?? 0), at: 20)
         let result = BPF.call(.mapCreate, &attributes)
         guard result >= 0 else { throw KernelError(call: "bpf(MAP_CREATE)", errno: Int32(-result)) }
         descriptor = Int32(result)

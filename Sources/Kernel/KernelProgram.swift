@@ -8,16 +8,20 @@ package struct KernelProgram: ~Copyable {
     /// Loads a program; a refusal carries the verifier's log.
     ///
     /// Needs CAP_BPF and, for tracing types, CAP_PERFMON. Maps are descriptors in `loadMap` (see `KernelMap`).
-    package init(_ instructions: [Instruction], type: ProgramType, flags: UInt32 = 0, license: String = "GPL")
-        throws(KernelError)
-    {
+    package init(
+        _ instructions: [Instruction],
+        type: ProgramType,
+        flags: UInt32 = 0,
+        license: String = "GPL",
+        attachType: UInt32 = 0
+    ) throws(KernelError) {
         let code = encode(instructions)
         var log: [UInt8] = []
-        var result = Self.load(code, type, flags, license, &log)
+        var result = Self.load(code, type, flags, license, attachType, &log)
         if result < 0, result != -Int64(EPERM) {
             // Again for the reason; a log costs time, so not at first.
             log = [UInt8](repeating: 0, count: 1 << 20)
-            result = Self.load(code, type, flags, license, &log)
+            result = Self.load(code, type, flags, license, attachType, &log)
         }
         guard result >= 0 else {
             let text = String(decoding: log.prefix { $0 != 0 }, as: UTF8.self)
@@ -26,6 +30,9 @@ package struct KernelProgram: ~Copyable {
         descriptor = Int32(result)
     }
 
+    /// The flag `BPF_F_SLEEPABLE`.
+    package static let sleepable: UInt32 = 16
+
     deinit { _ = close(descriptor) }
 
     private static func load(
@@ -33,6 +40,7 @@ package struct KernelProgram: ~Copyable {
         _ type: ProgramType,
         _ flags: UInt32,
         _ license: String,
+        _ attachType: UInt32,
         _ log: inout [UInt8]
     ) -> Int64 {
         let license = Array(license.utf8) + [0]
@@ -40,6 +48,7 @@ package struct KernelProgram: ~Copyable {
         attributes.put(type.rawValue, at: 0)
         attributes.put(UInt32(code.count), at: 4)
         attributes.put(flags, at: 44)
+        attributes.put(attachType, at: 68)
         return unsafe code.withUnsafeBytes { instructions in
             unsafe license.withUnsafeBytes { license in
                 unsafe log.withUnsafeMutableBytes { log in

@@ -7,6 +7,12 @@ package struct KernelError: Error, Equatable, Sendable, CustomStringConvertible 
     /// What the verifier said, where it said anything.
     package var log = ""
 
+    package init(call: String, errno: Int32, log: String = "") {
+        self.call = call
+        self.errno = errno
+        self.log = log
+    }
+
     package var description: String {
         let reason = unsafe String(cString: clinux_error_text(errno))
         return log.isEmpty ? "\(call): \(reason)" : "\(call): \(reason)\n\(log)"

@@ -1,15 +1,15 @@
 /// The rules that programs have to follow: one code and one explanation for each.
 package enum Rule: Int, CaseIterable, Sendable {
     case empty = 1, controlFlow, unreachable, recursion, callsTooDeep, stackTooDeep, endlessLoop, tooComplex
-    case uninitialized = 10, uninitializedStack, framePointer
-    case nullPointer = 20, notAPointer, outOfBounds, stackBounds, contextAccess, packetBounds, misaligned, readOnly,
+    case uninitialized, uninitializedStack, framePointer
+    case nullPointer, notAPointer, outOfBounds, stackBounds, contextAccess, packetBounds, misaligned, readOnly,
         writeOnly
     case corruptedPointer, specialField
-    case pointerArithmetic = 40, pointerComparison, division, badOperation
-    case unknownHelper = 50, unavailableHelper, argument, argumentSize, mapType, gplOnly, context
-    case leak = 60, unreleased, notOwned, lock
-    case returnValue = 70, tailCall, callback, functionContract
-    case unsupported = 80, unresolvedRelocation, programType
+    case pointerArithmetic, pointerComparison, division, badOperation
+    case unknownHelper, unavailableHelper, argument, argumentSize, mapType, gplOnly, context
+    case leak, unreleased, notOwned, lock
+    case returnValue, callback, functionContract
+    case unsupported, unresolvedRelocation, programType
 
     /// What kind of harm the rule prevents.
     package enum Category: String, Sendable {
@@ -18,7 +18,7 @@ package enum Rule: Int, CaseIterable, Sendable {
 }
 
 extension Rule {
-    /// For instance `V022`.
+    /// For instance `V012`.
     package var code: String {
         let number = String(rawValue)
         return "V" + String(repeating: "0", count: 3 - number.count) + number
@@ -46,7 +46,7 @@ extension Rule {
         case .framePointer, .division, .badOperation: .encoding
         case .pointerArithmetic, .pointerComparison: .arith
         case .argument, .argumentSize, .mapType, .context, .callback, .functionContract: .type
-        case .unknownHelper, .unavailableHelper, .gplOnly, .leak, .returnValue, .tailCall: .policy
+        case .unknownHelper, .unavailableHelper, .gplOnly, .leak, .returnValue: .policy
         case .unreleased, .notOwned, .lock: .ref
         case .unsupported, .unresolvedRelocation, .programType: .unsupported
         }

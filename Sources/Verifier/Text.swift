@@ -49,6 +49,30 @@ extension Walk {
     }
 }
 
+extension RegisterState {
+    /// What Linux calls it (kernel/bpf/verifier.c, `reg_type_str`).
+    var kernelType: String {
+        let name =
+            switch kind {
+            case .none: "?"
+            case .scalar: "scalar"
+            case .context: "ctx"
+            case .map: "map_ptr"
+            case .mapValue: "map_value"
+            case .mapKey: "map_key"
+            case .stack: "fp"
+            case .packet: "pkt"
+            case .packetMeta: "pkt_meta"
+            case .packetEnd: "pkt_end"
+            case .memory: reference != 0 ? "ringbuf_mem" : "mem"
+            case .function: "func"
+            case .object: "ptr_"
+            case .dynptr: "dynptr_ptr"
+            }
+        return isNullable ? name + "_or_null" : name
+    }
+}
+
 /// `a hash`, `an array`.
 func article(_ name: String) -> String {
     "aeiou".contains(name.first ?? " ") ? "an \(name)" : "a \(name)"

@@ -15,8 +15,14 @@ package let poisonedCall: Int64 = 0xbad2310
 /// that have to be given back, and that the program ends. Branches that known numbers decide are not followed, so code
 /// behind a failed `bpf_core_type_exists` is not looked at.
 ///
-/// - Parameter recorder: is given every state of the walk.
-package func verify(_ subject: Subject, recorder: Recorder? = nil) throws(VerifierError) -> Statistics {
+/// - Parameters:
+///   - recorder: is given every state of the walk.
+///   - log: takes every step with what is known there, for people.
+package func verify(
+    _ subject: Subject,
+    recorder: Recorder? = nil,
+    log: WalkLog? = nil
+) throws(VerifierError) -> Statistics {
     if subject.instructions.isEmpty {
         throw VerifierError(rule: .empty, instruction: 0, slot: 0, text: "", what: "the program has no instructions")
     }
@@ -26,6 +32,7 @@ package func verify(_ subject: Subject, recorder: Recorder? = nil) throws(Verifi
     var walk = try Walk(subject, layout, order)
     recorder?.begin(walk)
     walk.recorder = recorder
+    walk.log = log
     // Global functions stand for themselves: whoever calls them keeps to their contract.
     for (index, function) in subject.functions.enumerated() where index > 0 {
         guard let contract = function.contract else { continue }

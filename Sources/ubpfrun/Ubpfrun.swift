@@ -17,7 +17,10 @@ struct Ubpfrun: ParsableCommand {
               UBPF_PROG=memleak LD_PRELOAD=libubpf.so ./app
             """,
         version: "0.1.0",
-        subcommands: [RunCommand.self, InspectCommand.self, DisasmCommand.self, DoctorCommand.self],
+        subcommands: [
+            RunCommand.self, CheckCommand.self, ExplainCommand.self, InspectCommand.self, DisasmCommand.self,
+            DoctorCommand.self,
+        ],
         defaultSubcommand: RunCommand.self
     )
 
@@ -96,6 +99,12 @@ struct RunCommand: ParsableCommand {
     @Flag(help: "Leak totals by stack only.")
     var combinedOnly = false
 
+    @Flag(name: .customLong("no-verify"), help: "Run programs that the verifier refuses, as checked code.")
+    var skipsVerifier = false
+
+    @Flag(help: "Refuse programs that give addresses away.")
+    var strictLeaks = false
+
     @Option(name: .customLong("helper-socket"), help: .private)
     var helperSocket: Int32?
 
@@ -124,6 +133,8 @@ struct RunCommand: ParsableCommand {
         run.top = top
         run.olderMilliseconds = older
         run.combinedOnly = combinedOnly
+        run.skipsVerifier = skipsVerifier
+        run.strictLeaks = strictLeaks
         if let format {
             guard let known = OutputFormat(rawValue: format) else {
                 leave(.badOption("--format", value: format, expects: "text or json"))
@@ -192,7 +203,7 @@ struct DoctorCommand: ParsableCommand {
 }
 
 /// Prints a failure and ends with its exit code.
-private func leave(_ failure: Failure) -> Never {
+func leave(_ failure: Failure) -> Never {
     Messages.error(failure)
     exit(failure.code.exitCode)
 }

@@ -2,6 +2,7 @@ import Foundation
 import Testing
 
 @testable import Controller
+@testable import Verifier
 
 /// Bad input on the real command line: one clear error each, with its code and exit code, and nothing on standard output.
 @Suite struct ErrorTests {
@@ -93,7 +94,7 @@ import Testing
         (.socketFailed("poll", errno: 4), .socketFailed), (.mapFull("allocs", maxEntries: 10), .mapFull),
         (.stacksMissed(3, bytes: 40), .stacksMissed), (.recordsLost("events", 2), .recordsLost),
         (.programTrapped("p", count: 1, kind: "badRead", instruction: 3), .programTrapped),
-        (.hitsMissed(9), .hitsMissed),
+        (.hitsMissed(9), .hitsMissed), (.unverified([]), .unverified),
         (.internalError("impossible"), .internalError),
     ]
 
@@ -113,6 +114,23 @@ import Testing
         for code in ErrorCode.allCases {
             #expect(page.contains("| \(code.rawValue) | \(code.exitCode) | "), "\(code)")
         }
+        for rule in Rule.allCases {
+            #expect(page.contains("| \(rule.code) | 65 | \(rule.text.headline) | "), "\(rule)")
+        }
+    }
+
+    /// Every code, of whatever kind, has a long story, and a wrong one a suggestion.
+    @Test func everyCodeIsExplained() throws {
+        for code in ErrorCode.allCases.map(\.rawValue) + Rule.allCases.map(\.code) {
+            #expect(try Explanation.text(of: code.lowercased()).hasPrefix(code + ": "))
+        }
+        let story = try Explanation.text(of: Rule.nullPointer.code)
+        for part in ["Wrong:", "Right:", "if (!v) return 0;", "invalid mem access 'map_value_or_null'"] {
+            #expect(story.contains(part))
+        }
+        let failure = #expect(throws: Failure.self) { try Explanation.text(of: "V0120") }
+        #expect(failure?.code == .badOption)
+        #expect(failure?.help == "did you mean 'V010'?" || failure?.help?.hasPrefix("did you mean 'V01") == true)
     }
 
     /// A code that is added needs a case here.

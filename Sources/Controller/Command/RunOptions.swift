@@ -24,6 +24,9 @@ package struct RunOptions: Equatable, Sendable {
     package var top: Int?
     package var olderMilliseconds: UInt64?
     package var combinedOnly = false
+    /// Run programs that the verifier refuses, with checks as they run.
+    package var skipsVerifier = false
+    package var strictLeaks = false
 
     package init() {}
 
@@ -72,14 +75,16 @@ package struct RunOptions: Equatable, Sendable {
     private static var flags: [(WritableKeyPath<RunOptions, Bool>, String)] {
         [
             (\.isQuiet, "UBPF_QUIET"), (\.isVerbose, "UBPF_VERBOSE"), (\.isStrict, "UBPF_STRICT"),
-            (\.combinedOnly, "UBPF_COMBINED_ONLY"),
+            (\.combinedOnly, "UBPF_COMBINED_ONLY"), (\.skipsVerifier, "UBPF_NO_VERIFY"),
+            (\.strictLeaks, "UBPF_STRICT_LEAKS"),
         ]
     }
 
     /// The variables that `fillFromEnvironment` reads, in the order of the manual.
     package static let environmentNames = [
         "UBPF_INTERVAL", "UBPF_COUNT", "UBPF_DURATION", "UBPF_FORMAT", "UBPF_OUTPUT", "UBPF_TOP", "UBPF_OLDER",
-        "UBPF_QUIET", "UBPF_VERBOSE", "UBPF_STRICT", "UBPF_COMBINED_ONLY", "UBPF_ATTACH", "UBPF_SET",
+        "UBPF_QUIET", "UBPF_VERBOSE", "UBPF_STRICT", "UBPF_COMBINED_ONLY", "UBPF_NO_VERIFY",
+        "UBPF_STRICT_LEAKS", "UBPF_ATTACH", "UBPF_SET",
     ]
 
     private static func fill<T>(

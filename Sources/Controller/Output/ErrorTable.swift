@@ -1,4 +1,5 @@
 import JSON
+package import Verifier
 
 /// Every code that a user can meet, with the exit code of a run that ends with it (sysexits.h).
 package enum ErrorCode: String, CaseIterable, Sendable {
@@ -47,6 +48,7 @@ package enum ErrorCode: String, CaseIterable, Sendable {
     case compilerMissing = "U320"
     case compilationFailed = "U321"
     case unsupportedMap = "U322"
+    case unverified = "U323"
     case rejected = "V000"
     // Kernel parts.
     case kernelProgram = "U402"
@@ -73,7 +75,7 @@ package enum ErrorCode: String, CaseIterable, Sendable {
             .cannotPatch,
             .execFailed, .agentFailed, .compilerMissing, .kernelProgram:
             ExitCode.unavailable
-        case .mapFull, .stacksMissed, .recordsLost, .programTrapped, .hitsMissed: ExitCode.success
+        case .mapFull, .stacksMissed, .recordsLost, .programTrapped, .hitsMissed, .unverified: ExitCode.success
         case .socketFailed, .internalError: ExitCode.software
         case .notPermitted, .setuidTarget, .cannotExecute, .outputFailed, .fileUnreadable: ExitCode.permission
         }
@@ -101,6 +103,8 @@ package struct Failure: Error, Equatable, Sendable {
     package var place: String?
     package var why: String?
     package var help: String?
+    /// What the verifier found, which has a form of its own as text.
+    package var diagnosis: Diagnosis?
 
     package init(
         _ code: ErrorCode,
@@ -120,6 +124,7 @@ package struct Failure: Error, Equatable, Sendable {
 
     /// The text form: `error[CODE]: what` and indented lines.
     package func text(as severity: String = "error") -> String {
+        if let diagnosis { return diagnosis.text(code: codeText) }
         var lines = ["\(severity)[\(codeText)]: \(what)"]
         if let place { lines.append("  --> \(place)") }
         if let why { lines.append("  why: \(Self.indented(why))") }
@@ -139,6 +144,7 @@ package struct Failure: Error, Equatable, Sendable {
                 if let place { data.member("place", place) }
                 if let why { data.member("why", why) }
                 if let help { data.member("help", help) }
+                diagnosis?.write(to: &data)
             }
         }
         return writer.text

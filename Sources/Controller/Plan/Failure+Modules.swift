@@ -29,19 +29,34 @@ extension Failure {
         )
     }
 
-    /// A program that the verifier refuses, with the source line where the object has one.
-    package init(_ error: VerifierError, in program: ProgramSpec) {
-        let line = program.lines.last { $0.instruction <= error.instruction }
-        var code = ErrorCode.rejected
-        switch error.rule {
+    /// A program that the verifier refuses.
+    package init(_ diagnosis: Diagnosis) {
+        let code: ErrorCode
+        switch diagnosis.rule {
         case .unknownHelper, .unavailableHelper: code = .unsupportedHelper
-        default: break
+        default: code = .rejected
         }
         self.init(
             code,
-            "program '\(program.name)' is refused: \(error.description)",
-            place: line.map { "\($0.file):\($0.line)" },
-            why: line.map { $0.text.trimmingPrefix(while: { $0 == " " || $0 == "\t" }).description }
+            "program '\(diagnosis.program)' is refused: \(diagnosis.what)",
+            place: diagnosis.location,
+            why: diagnosis.causalPath.isEmpty ? nil : diagnosis.causalPath.joined(separator: "\n"),
+            help: diagnosis.suggestion,
+            codeText: code == .rejected ? diagnosis.rule.code : nil
+        )
+        self.diagnosis = diagnosis
+    }
+
+    /// Programs that `--no-verify` lets run.
+    static func unverified(_ refused: [(program: String, error: VerifierError)]) -> Failure {
+        let list = refused.map { "'\($0.program)': [\($0.error.rule.code)] \($0.error.what)" }
+        return Failure(
+            .unverified,
+            refused.isEmpty
+                ? "--no-verify: the verifier would have accepted every program"
+                : "--no-verify: \(counted(refused.count, "program")) would have been refused",
+            why: list.isEmpty ? nil : list.joined(separator: "\n"),
+            help: "they run as checked code: what would do harm stops the program (U505)"
         )
     }
 

@@ -38,7 +38,14 @@ package struct SessionAssembly {
     }
 
     /// Checks and links `programs` (indices into the object's) and whatever they call by a program array.
-    package init(_ object: ObjectSpec, programs: [Int]) throws(Failure) {
+    ///
+    /// `warn` takes what the policy lets pass.
+    package init(
+        _ object: ObjectSpec,
+        programs: [Int],
+        policy: VerifierPolicy = VerifierPolicy(),
+        warn: (Failure) -> Void = { _ in }
+    ) throws(Failure) {
         self.object = object
         builder = SessionBuilder(cpuCount: max(1, Int(sysconf(Int32(_SC_NPROCESSORS_CONF)))))
         var chosen = programs
@@ -50,31 +57,17 @@ package struct SessionAssembly {
         let unique = Array(Set(chosen)).sorted()
         var ready: [(Int, ProgramSpec)] = []
         let types = object.btf.map { TypeFacts($0) }
-        for index in unique { ready.append((index, try Self.prepare(object.programs[index], of: object, types))) }
+        var refused: [(program: String, error: VerifierError)] = []
+        for index in unique {
+            let program = try Preparation.relocate(object.programs[index], of: object)
+            if let error = try Preparation.verify(program, of: object, types, policy) {
+                refused.append((program.name, error))
+            }
+            ready.append((index, program))
+        }
+        if !policy.verifies { warn(.unverified(refused)) }
         try addMaps(usedBy: ready.map(\.1))
         for (index, program) in ready { programIndices[index] = try add(program) }
-    }
-
-    /// CO-RE, then the verifier; problems that the loader left for us are errors here.
-    private static func prepare(
-        _ program: ProgramSpec,
-        of object: ObjectSpec,
-        _ types: TypeFacts?
-    ) throws(Failure) -> ProgramSpec {
-        if let problem = program.problems.first { throw Failure(problem) }
-        var program = program
-        if !program.relocations.isEmpty {
-            guard let local = object.btf else {
-                throw Failure(.noBTF, "\(object.name) has CO-RE relocations but no BTF")
-            }
-            do { program = try program.relocated(local: local, target: KernelTypes.shared) } catch {
-                throw Failure(error)
-            }
-        }
-        do { _ = try verify(Subject(program: program, of: object, types: types)) } catch {
-            throw Failure(error, in: program)
-        }
-        return program
     }
 
     private mutating func addMaps(usedBy programs: [ProgramSpec]) throws(Failure) {
@@ -284,12 +277,4 @@ package struct SessionAssembly {
         }
         return session
     }
-}
-
-/// The kernel's types, read once; the built-in ones where there are none.
-private enum KernelTypes {
-    static let shared: BTF = {
-        guard case .success(let bytes) = readFile("/sys/kernel/btf/vmlinux") else { return BTF.builtin }
-        return (try? BTF(bytes, name: "/sys/kernel/btf/vmlinux")) ?? BTF.builtin
-    }()
 }

@@ -51,7 +51,10 @@ package struct Run {
             messages.warning(warning)
         }
         for note in object.notes { messages.detail(note) }
-        let assembly = try SessionAssembly(object, programs: plan.requests.map(\.program))
+        let policy = VerifierPolicy(verifies: !options.skipsVerifier, strictLeaks: options.strictLeaks)
+        let assembly = try SessionAssembly(object, programs: plan.requests.map(\.program), policy: policy) {
+            messages.warning($0)
+        }
         let loop = try EventLoop.make(interval: options.interval, duration: options.duration, hasRings: true)
         if let socket = options.helperSocket {
             let channel = Channel(Descriptor(adopting: socket))
@@ -89,7 +92,8 @@ extension RunOptions {
     /// The long options of `ubpfrun` itself, for suggestions.
     package static let longOptions = [
         "--attach", "--set", "--interval", "--count", "--duration", "--format", "--json", "--output", "--quiet",
-        "--verbose", "--strict", "--ready-fd", "--top", "--older", "--combined-only", "--pid", "--help", "--version",
+        "--verbose", "--strict", "--ready-fd", "--top", "--older", "--combined-only", "--no-verify", "--strict-leaks",
+        "--pid", "--help", "--version",
     ]
 }
 

@@ -43,7 +43,8 @@ extension Walk {
                 throw fail(
                     .pointerArithmetic,
                     "r\(instruction.dst.rawValue) is \(describe(destination)) and r\(instruction.src.rawValue) "
-                        + "\(describe(source)); two pointers can be subtracted, nothing else"
+                        + "\(describe(source)); two pointers can be subtracted, nothing else",
+                    instruction.dst
                 )
             }
             let difference = RegisterState.unknown
@@ -58,7 +59,8 @@ extension Walk {
             guard op == .add else {
                 throw fail(
                     .pointerArithmetic,
-                    "r\(instruction.src.rawValue) is \(describe(source)); only a number can be added to it, and nothing else be done"
+                    "r\(instruction.src.rawValue) is \(describe(source)); only a number can be added to it, and nothing else be done",
+                    instruction.src
                 )
             }
             write(instruction.dst, try move(source, instruction.src, op, width, by: destination.scalar))
@@ -136,12 +138,17 @@ extension Walk {
         let name = "r\(register.rawValue)"
         if width == .w32 {
             if op == .sub, !subject.strictLeaks { return .scalar(Scalar.unknown.truncated32) }
-            throw fail(.pointerArithmetic, "\(name) is \(describe(pointer)); 32-bit arithmetic would cut its address")
+            throw fail(
+                .pointerArithmetic,
+                "\(name) is \(describe(pointer)); 32-bit arithmetic would cut its address",
+                register
+            )
         }
         if pointer.isNullable {
             throw fail(
                 .nullPointer,
-                "\(name) is \(describe(pointer)); it must be compared with NULL before it is moved"
+                "\(name) is \(describe(pointer)); it must be compared with NULL before it is moved",
+                register
             )
         }
         switch op {
@@ -149,7 +156,8 @@ extension Walk {
         case .and, .or, .xor, .mul, .div, .sdiv, .mod, .smod, .lsh, .rsh, .arsh, .mov:
             throw fail(
                 .pointerArithmetic,
-                "\(name) is \(describe(pointer)); only numbers can be added to or subtracted from it"
+                "\(name) is \(describe(pointer)); only numbers can be added to or subtracted from it",
+                register
             )
         }
         let isZero = amount.constant == 0
@@ -158,15 +166,16 @@ extension Walk {
         case .object where amount.constant != nil: break
         case .map where isZero, .function where isZero: break
         case .none, .scalar, .map, .packetEnd, .function, .object, .dynptr:
-            throw fail(.pointerArithmetic, "\(name) is \(describe(pointer)), which cannot be moved")
+            throw fail(.pointerArithmetic, "\(name) is \(describe(pointer)), which cannot be moved", register)
         }
         if op == .sub, pointer.kind == .stack {
             throw fail(
                 .pointerArithmetic,
-                "\(name) is \(describe(pointer)); add a negative number instead of subtracting"
+                "\(name) is \(describe(pointer)); add a negative number instead of subtracting",
+                register
             )
         }
-        try checkOffset(amount, pointer, name)
+        try checkOffset(amount, pointer, register)
         var result = pointer
         if let constant = amount.constant.map({ Int64(bitPattern: $0) }),
             let offset = Int32(
@@ -182,25 +191,28 @@ extension Walk {
                 result.range = 0
             }
         }
-        try checkOffset(result.scalar, result, name)
+        try checkOffset(result.scalar, result, register)
         if abs(Int64(result.offset)) >= maximumOffset {
             throw fail(
                 .pointerArithmetic,
-                "\(name) would point \(result.offset) bytes from the start of \(object(pointer))"
+                "\(name) would point \(result.offset) bytes from the start of \(object(pointer))",
+                register
             )
         }
-        if subject.strictLeaks { try checkStrictMove(result, name) }
+        if subject.strictLeaks { try checkStrictMove(result, register) }
         return result
     }
 
     /// A number that is added to a pointer must have bounds that cannot wrap round.
-    private func checkOffset(_ amount: Scalar, _ pointer: RegisterState, _ name: String) throws(VerifierError) {
+    private func checkOffset(_ amount: Scalar, _ pointer: RegisterState, _ register: Register) throws(VerifierError) {
+        let name = "r\(register.rawValue)"
         if let constant = amount.constant {
             let value = Int64(bitPattern: constant)
             if value >= maximumOffset || value <= -maximumOffset {
                 throw fail(
                     .pointerArithmetic,
-                    "\(name) is \(describe(pointer)); an offset of \(value) is out of any bounds"
+                    "\(name) is \(describe(pointer)); an offset of \(value) is out of any bounds",
+                    register
                 )
             }
             return
@@ -208,27 +220,30 @@ extension Walk {
         if amount.smin == Int64.min {
             throw fail(
                 .pointerArithmetic,
-                "\(name) is \(describe(pointer)), but nothing is known of the least number added to it"
+                "\(name) is \(describe(pointer)), but nothing is known of the least number added to it",
+                register
             )
         }
         if amount.smin >= maximumOffset || amount.smin <= -maximumOffset {
             throw fail(
                 .pointerArithmetic,
-                "\(name) is \(describe(pointer)); an offset of \(amount.smin) is out of any bounds"
+                "\(name) is \(describe(pointer)); an offset of \(amount.smin) is out of any bounds",
+                register
             )
         }
     }
 
     /// Without privileges a pointer must stay inside its object, whether it is used or not.
-    private func checkStrictMove(_ pointer: RegisterState, _ name: String) throws(VerifierError) {
+    private func checkStrictMove(_ pointer: RegisterState, _ register: Register) throws(VerifierError) {
+        let name = "r\(register.rawValue)"
         switch pointer.kind {
-        case .mapValue: try checkRange(pointer, 0, 1, maps[Int(pointer.map)].valueSize, name)
+        case .mapValue: try checkRange(pointer, 0, 1, maps[Int(pointer.map)].valueSize, register)
         case .stack:
             guard let offset = pointer.constantOffset else {
-                throw fail(.leak, "\(name) is \(describe(pointer)) with a variable offset")
+                throw fail(.leak, "\(name) is \(describe(pointer)) with a variable offset", register)
             }
             if offset >= 0 || offset < Int64(-frameSize) {
-                throw fail(.leak, "\(name) would point \(offset) bytes from r10, outside the frame")
+                throw fail(.leak, "\(name) would point \(offset) bytes from r10, outside the frame", register)
             }
         case .none, .scalar, .context, .map, .mapKey, .packet, .packetMeta, .packetEnd, .memory, .function, .object,
             .dynptr:

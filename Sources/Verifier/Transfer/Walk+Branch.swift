@@ -95,7 +95,8 @@ extension Walk {
         if isPacketComparison(left, right) { return }
         throw fail(
             .pointerComparison,
-            "r\(instruction.dst.rawValue) is \(describe(left)); comparing it tells where things are in memory"
+            "r\(instruction.dst.rawValue) is \(describe(left)); comparing it tells where things are in memory",
+            instruction.dst
         )
     }
 

@@ -70,7 +70,8 @@ extension Walk {
             if !isGood {
                 throw fail(
                     .functionContract,
-                    "argument \(index + 1) of '\(name)' is \(parameter.text), but r\(index + 1) is \(describe(value))"
+                    "argument \(index + 1) of '\(name)' is \(parameter.text), but r\(index + 1) is \(describe(value))",
+                    register
                 )
             }
         }
@@ -110,7 +111,9 @@ extension Walk {
             else {
                 throw fail(
                     .callback,
-                    "a callback returns \(frame.results.lowerBound) to \(frame.results.upperBound), but r0 is \(describe(result))"
+                    "a callback returns \(frame.results.lowerBound) to \(frame.results.upperBound), but r0 is \(describe(result))",
+                    .r0,
+                    .result(frame.results)
                 )
             }
             state.frames.removeLast()
@@ -134,19 +137,21 @@ extension Walk {
             guard subject.functions[function].contract?.returnsVoid != true else { return }
             let result = try read(.r0)
             guard result.isScalar else {
-                throw fail(.returnValue, "a global function returns a number, but r0 is \(describe(result))")
+                throw fail(.returnValue, "a global function returns a number, but r0 is \(describe(result))", .r0)
             }
             return
         }
         let result = try read(.r0)
         if subject.strictLeaks, result.isPointer {
-            throw fail(.leak, "r0 is \(describe(result)); returning it gives its address away")
+            throw fail(.leak, "r0 is \(describe(result)); returning it gives its address away", .r0)
         }
         guard let range = returnRange else { return }
         guard result.isScalar, result.scalar.smin >= range.lowerBound, result.scalar.smax <= range.upperBound else {
             throw fail(
                 .returnValue,
-                "programs of type \(subject.type.name) return \(range.lowerBound) to \(range.upperBound), but r0 is \(describe(result))"
+                "programs of type \(subject.type.name) return \(range.lowerBound) to \(range.upperBound), but r0 is \(describe(result))",
+                .r0,
+                .result(range)
             )
         }
     }

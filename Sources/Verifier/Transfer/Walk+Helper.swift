@@ -157,7 +157,8 @@ extension Walk {
     ) -> VerifierError {
         fail(
             .argument,
-            "argument \(index + 1) of \(call.helper.name) must be \(expected), but r\(index + 1) is \(describe(value))"
+            "argument \(index + 1) of \(call.helper.name) must be \(expected), but r\(index + 1) is \(describe(value))",
+            Register(rawValue: UInt8(index + 1))
         )
     }
 
@@ -179,19 +180,25 @@ extension Walk {
         if size.scalar.smin < 0 {
             throw fail(
                 .argumentSize,
-                "the size of argument \(index + 1) of \(call.helper.name), r\(index + 2), may be negative; mask it (&= const) or compare it"
+                "the size of argument \(index + 1) of \(call.helper.name), r\(index + 2), may be negative; mask it (&= const) or compare it",
+                next,
+                .size(.negative)
             )
         }
         if size.scalar.umin == 0, !zeroAllowed {
             throw fail(
                 .argumentSize,
-                "the size of argument \(index + 1) of \(call.helper.name), r\(index + 2), may be 0"
+                "the size of argument \(index + 1) of \(call.helper.name), r\(index + 2), may be 0",
+                next,
+                .size(.zero)
             )
         }
         if size.scalar.umax >= 1 << 29 {
             throw fail(
                 .argumentSize,
-                "the size of argument \(index + 1) of \(call.helper.name), r\(index + 2), has no upper bound; compare it or mask it"
+                "the size of argument \(index + 1) of \(call.helper.name), r\(index + 2), has no upper bound; compare it or mask it",
+                next,
+                .size(.unbounded)
             )
         }
         if isNullable, pointer.isNull { return }
@@ -217,7 +224,7 @@ extension Walk {
         packetAllowed: Bool = true
     ) throws(VerifierError) {
         if pointer.isNullable {
-            throw fail(.nullPointer, "r\(register.rawValue) is \(describe(pointer)) and may be NULL here")
+            throw fail(.nullPointer, "r\(register.rawValue) is \(describe(pointer)) and may be NULL here", register)
         }
         let size = Int(sizes.upperBound)
         let kind: AccessKind = isOut || isUpdate ? .write : .read
@@ -237,17 +244,26 @@ extension Walk {
             if isUpdate { try checkMapValue(pointer, register, 0, size, .read) }
         case .packet, .packetMeta:
             guard packetAllowed else {
-                throw fail(.argument, "r\(register.rawValue) is \(describe(pointer)), which this helper cannot take")
+                throw fail(
+                    .argument,
+                    "r\(register.rawValue) is \(describe(pointer)), which this helper cannot take",
+                    register
+                )
             }
             try checkMemory(pointer, register, 0, size, kind)
         case .mapKey, .memory: try checkMemory(pointer, register, 0, size, kind)
         case .context:
-            throw fail(.argument, "r\(register.rawValue) is \(describe(pointer)), which helpers take as context only")
+            throw fail(
+                .argument,
+                "r\(register.rawValue) is \(describe(pointer)), which helpers take as context only",
+                register
+            )
         case .none, .scalar, .map, .packetEnd, .function, .object, .dynptr:
             let what = pointer.isScalar ? "a number" : describe(pointer)
             throw fail(
                 .argument,
-                "r\(register.rawValue) is \(what), where the helper needs a pointer to memory of the program"
+                "r\(register.rawValue) is \(what), where the helper needs a pointer to memory of the program",
+                register
             )
         }
     }

@@ -144,7 +144,8 @@ extension Walk {
         case .context, .packet, .packetMeta:
             throw fail(
                 .badOperation,
-                "r\(register.rawValue) is \(describe(pointer)), where atomic operations do not work"
+                "r\(register.rawValue) is \(describe(pointer)), where atomic operations do not work",
+                register
             )
         case .none, .scalar, .map, .mapValue, .mapKey, .stack, .packetEnd, .memory, .function, .object, .dynptr: break
         }
@@ -155,7 +156,7 @@ extension Walk {
     /// Whether anything can be read or written through a register.
     func checkUsable(_ pointer: RegisterState, _ register: Register) throws(VerifierError) {
         if pointer.isNullable {
-            throw fail(.nullPointer, "r\(register.rawValue) is \(describe(pointer)) and may be NULL here")
+            throw fail(.nullPointer, "r\(register.rawValue) is \(describe(pointer)) and may be NULL here", register)
         }
         if !pointer.isPointer { throw notAccessible(pointer, register) }
     }
@@ -165,7 +166,11 @@ extension Walk {
             return fail(.unsupported, "reading the kernel's own fields of a map needs the kernel's types")
         }
         let what = pointer.isScalar ? "a number" : describe(pointer)
-        return fail(.notAPointer, "r\(register.rawValue) is \(what), which does not point to memory of the program")
+        return fail(
+            .notAPointer,
+            "r\(register.rawValue) is \(what), which does not point to memory of the program",
+            register
+        )
     }
 
     func checkAlignment(
@@ -190,7 +195,8 @@ extension Walk {
         guard (address.value | address.mask) & UInt64(size - 1) == 0 else {
             throw fail(
                 .misaligned,
-                "access of \(size) bytes at offset \(Int64(pointer.offset) + offset) of \(object(pointer)) is not aligned"
+                "access of \(size) bytes at offset \(Int64(pointer.offset) + offset) of \(object(pointer)) is not aligned",
+                register
             )
         }
     }
@@ -206,7 +212,8 @@ extension Walk {
         guard let start = pointer.constantOffset else {
             throw fail(
                 .contextAccess,
-                "r\(register.rawValue) is \(describe(pointer)) at a variable offset; fields of the context have constant ones"
+                "r\(register.rawValue) is \(describe(pointer)) at a variable offset; fields of the context have constant ones",
+                register
             )
         }
         let place = start + offset
@@ -216,7 +223,9 @@ extension Walk {
             throw fail(
                 .contextAccess,
                 "\(isWrite ? "write" : "read") of \(size.bytes) byte\(size.bytes == 1 ? "" : "s") at offset \(place) of the context of a "
-                    + "\(subject.type.name) program, where there is no such field"
+                    + "\(subject.type.name) program, where there is no such field",
+                register,
+                .context(offset: place, size: size.bytes, isWrite: isWrite)
             )
         }
         return access
@@ -236,10 +245,10 @@ extension Walk {
             if map.isWriteOnly { throw fail(.writeOnly, "programs may not read '\(map.name)' (BPF_F_WRONLY_PROG)") }
         case .write:
             if map.isReadOnly || pointer.isReadOnly {
-                throw fail(.readOnly, "programs may not write '\(map.name)', which is read-only")
+                throw fail(.readOnly, "programs may not write '\(map.name)', which is read-only", register)
             }
         }
-        try checkRange(pointer, offset, size, map.valueSize, "r\(register.rawValue)")
+        try checkRange(pointer, offset, size, map.valueSize, register)
         for (field, bytes, name) in [(map.spinLock, 4, "bpf_spin_lock"), (map.timer, 16, "bpf_timer")] {
             guard let field else { continue }
             let range = pointer.offsets
@@ -262,21 +271,25 @@ extension Walk {
         let name = "r\(register.rawValue)"
         switch pointer.kind {
         case .mapKey:
-            if kind == .write { throw fail(.readOnly, "\(name) is \(describe(pointer)), which is read-only") }
-            try checkRange(pointer, offset, size, maps[Int(pointer.map)].keySize, name)
+            if kind == .write { throw fail(.readOnly, "\(name) is \(describe(pointer)), which is read-only", register) }
+            try checkRange(pointer, offset, size, maps[Int(pointer.map)].keySize, register)
         case .memory:
             if kind == .write, pointer.isReadOnly {
-                throw fail(.readOnly, "\(name) is \(describe(pointer)), which is read-only")
+                throw fail(.readOnly, "\(name) is \(describe(pointer)), which is read-only", register)
             }
-            try checkRange(pointer, offset, size, Int(pointer.size), name)
+            try checkRange(pointer, offset, size, Int(pointer.size), register)
         case .packet, .packetMeta:
             if kind == .write, !mayWritePacket {
                 throw fail(.readOnly, "programs of type \(subject.type.name) may not write the packet")
             }
             if subject.strictLeaks, kind == .write { throw fail(.readOnly, "the packet is read-only") }
-            try checkPacket(pointer, name, offset, size)
+            try checkPacket(pointer, register, offset, size)
         case .object:
-            throw fail(.unsupported, "\(name) is \(describe(pointer)); reading its fields needs the kernel's types")
+            throw fail(
+                .unsupported,
+                "\(name) is \(describe(pointer)); reading its fields needs the kernel's types",
+                register
+            )
         case .none, .scalar, .context, .map, .mapValue, .stack, .packetEnd, .function, .dynptr:
             throw notAccessible(pointer, register)
         }
@@ -288,15 +301,18 @@ extension Walk {
         _ offset: Int64,
         _ size: Int,
         _ limit: Int,
-        _ name: String
+        _ register: Register
     ) throws(VerifierError) {
+        let name = "r\(register.rawValue)"
         let range = pointer.offsets
         let (first, underflow) = range.lowerBound.addingReportingOverflow(offset)
         let (last, overflow) = range.upperBound.addingReportingOverflow(offset)
         if first < 0 || underflow || overflow {
             throw fail(
                 .outOfBounds,
-                "\(name) points into \(object(pointer)), \(limit) bytes; the access of \(size) may start at offset \(first), before it"
+                "\(name) points into \(object(pointer)), \(limit) bytes; the access of \(size) may start at offset \(first), before it",
+                register,
+                .bounds(offsets: first...max(first, last), size: size, limit: limit)
             )
         }
         let (end, beyond) = last.addingReportingOverflow(Int64(size))
@@ -304,7 +320,9 @@ extension Walk {
             throw fail(
                 .outOfBounds,
                 "\(name) points into \(object(pointer)), \(limit) bytes; the access of \(size) at offset "
-                    + (first == last ? "\(first)" : "\(first) to \(last)") + " goes beyond its end"
+                    + (first == last ? "\(first)" : "\(first) to \(last)") + " goes beyond its end",
+                register,
+                .bounds(offsets: first...last, size: size, limit: limit)
             )
         }
     }
@@ -319,19 +337,22 @@ extension Walk {
 
     private func checkPacket(
         _ pointer: RegisterState,
-        _ name: String,
+        _ register: Register,
         _ offset: Int64,
         _ size: Int
     ) throws(VerifierError) {
+        let name = "r\(register.rawValue)"
         let place = Int64(pointer.offset) + offset
         guard pointer.scalar.smin >= 0 else {
-            throw fail(.packetBounds, "\(name) is \(describe(pointer)); the offset may be negative")
+            throw fail(.packetBounds, "\(name) is \(describe(pointer)); the offset may be negative", register)
         }
         guard place >= 0, place + Int64(size) <= Int64(pointer.range) else {
             throw fail(
                 .packetBounds,
                 "\(name) is \(describe(pointer)); the access of \(size) at offset \(place) is not covered: "
-                    + "\(pointer.range) bytes were compared with the end of the packet"
+                    + "\(pointer.range) bytes were compared with the end of the packet",
+                register,
+                .packet(bytes: place + Int64(size))
             )
         }
     }

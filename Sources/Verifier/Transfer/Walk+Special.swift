@@ -40,7 +40,11 @@ extension Walk {
             state.references.removeAll { $0.kind == .spinLock }
         case .dynptrFromMem:
             guard registers[1].kind == .mapValue else {
-                throw fail(.argument, "a dynptr is made from a map value only, but r1 is \(describe(registers[1]))")
+                throw fail(
+                    .argument,
+                    "a dynptr is made from a map value only, but r1 is \(describe(registers[1]))",
+                    .r1
+                )
             }
         case .timerInit:
             guard registers[2].map == registers[1].map else {
@@ -65,7 +69,8 @@ extension Walk {
         guard value.kind == .mapValue, !value.isNullable, let field, value.constantOffset == Int64(field) else {
             throw fail(
                 .argument,
-                "argument \(index + 1) of \(call.helper.name) must point to the \(name) of a map value, but r\(index + 1) is \(describe(value))"
+                "argument \(index + 1) of \(call.helper.name) must point to the \(name) of a map value, but r\(index + 1) is \(describe(value))",
+                Register(rawValue: UInt8(index + 1))
             )
         }
     }
@@ -86,13 +91,14 @@ extension Walk {
             throw fail(
                 .stackBounds,
                 "r\(register.rawValue) points to r10\(range.lowerBound < 0 ? "" : "+")\(range.lowerBound), "
-                    + "from where \(size) bytes go beyond the frame, which is r10-\(frameSize) to r10-1"
+                    + "from where \(size) bytes go beyond the frame, which is r10-\(frameSize) to r10-1",
+                register
             )
         }
         let frame = Int(pointer.frame)
         let (first, last) = (range.lowerBound, range.upperBound + Int64(size) - 1)
         if subject.strictLeaks, range.lowerBound != range.upperBound {
-            throw fail(.leak, "r\(register.rawValue) points into the stack at a variable offset")
+            throw fail(.leak, "r\(register.rawValue) points into the stack at a variable offset", register)
         }
         if isOut || isUpdate {
             if isUpdate { try readStack(frame, first, last, register) }
@@ -119,14 +125,14 @@ extension Walk {
         }
         guard value.kind == .stack, let offset = value.constantOffset, offset & 7 == 0, offset >= Int64(-frameSize),
             offset <= -16
-        else { throw fail(.argument, text) }
+        else { throw fail(.argument, text, Register(rawValue: UInt8(index + 1))) }
         let frame = Int(value.frame)
         let (low, high) = (Int((-offset - 1) >> 3), Int((-offset - 1) >> 3) - 1)
         guard case .uninitialized = use else {
             guard low < state.frames[frame].stack.count, state.frames[frame].stack[low].isAll(.dynptr),
                 state.frames[frame].stack[high].isAll(.dynptr), state.frames[frame].stack[low].spilled.offset == 0,
                 state.frames[frame].stack[low].spilled.id == state.frames[frame].stack[high].spilled.id
-            else { throw fail(.argument, text) }
+            else { throw fail(.argument, text, Register(rawValue: UInt8(index + 1))) }
             markRead(frame, 3 << UInt64(high))
             let dynptr = state.frames[frame].stack[low].spilled
             if case .ring = use, dynptr.reference == 0 {

@@ -18,11 +18,12 @@ extension Walk {
             throw fail(
                 .stackBounds,
                 "access of \(size) byte\(size == 1 ? "" : "s") at \(underflow || overflow ? "an unbounded offset" : place); "
-                    + "the frame is r10-\(frameSize) to r10-1"
+                    + "the frame is r10-\(frameSize) to r10-1",
+                register
             )
         }
         if subject.strictLeaks, first != last {
-            throw fail(.leak, "r\(register.rawValue) points into the stack at a variable offset")
+            throw fail(.leak, "r\(register.rawValue) points into the stack at a variable offset", register)
         }
         return first...last
     }
@@ -122,8 +123,9 @@ extension Walk {
                 throw fail(.leak, "r10\(place) holds \(describe(slot.spilled)), which would be given away")
             case .invalid:
                 if !subject.strictLeaks { continue }
-                throw fail(.uninitializedStack, "the stack at r10\(place) was never written on this path")
-            case .dynptr: throw fail(.corruptedPointer, "r10\(place) is part of a dynptr, which only helpers read")
+                throw fail(.uninitializedStack, "the stack at r10\(place) was never written on this path", register)
+            case .dynptr:
+                throw fail(.corruptedPointer, "r10\(place) is part of a dynptr, which only helpers read", register)
             }
         }
     }

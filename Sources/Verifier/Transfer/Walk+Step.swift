@@ -60,8 +60,8 @@ extension Walk {
     func uninitialized(_ register: Register) -> VerifierError {
         switch layout.instructions[pc].opcode {
         case .exit where register == .r0:
-            fail(.uninitialized, "r0 has no value here, but it is what the program returns")
-        default: fail(.uninitialized, "r\(register.rawValue) has no value on this path")
+            fail(.uninitialized, "r0 has no value here, but it is what the program returns", .r0)
+        default: fail(.uninitialized, "r\(register.rawValue) has no value on this path", register)
         }
     }
 
@@ -74,7 +74,8 @@ extension Walk {
         guard subject.strictLeaks, value.isPointer else { return }
         throw fail(
             .leak,
-            "r\(register.rawValue) is \(describe(value)); arithmetic would turn its address into a number"
+            "r\(register.rawValue) is \(describe(value)); arithmetic would turn its address into a number",
+            register
         )
     }
 
@@ -153,7 +154,7 @@ extension Walk {
         }
         let value = try read(.r6)
         guard value.kind == .context, value.constantOffset == 0 else {
-            throw fail(.context, "r6 must be the context, but is \(describe(value))")
+            throw fail(.context, "r6 must be the context, but is \(describe(value))", .r6)
         }
         if indirect {
             let index = try read(instruction.src)

@@ -35,6 +35,8 @@ struct Walk {
     var trail = Trail()
     var matcher = Matcher()
     var recorder: Recorder?
+    /// Takes what the walk does, for people.
+    var log: WalkLog?
 
     /// A path that waits.
     private struct Pending {
@@ -79,11 +81,18 @@ struct Walk {
 
     private mutating func walkPath() throws(VerifierError) {
         while true {
-            if isCheckpoint[pc], try isCovered() { return }
+            log?.arrive(self)
+            if isCheckpoint[pc], try isCovered() {
+                log?.end("what follows was walked already with at least as much freedom")
+                return
+            }
             statistics.processed += 1
             if statistics.processed > subject.limit { throw tooComplex() }
             if let recorder { recorder.add(state, at: pc) }
-            guard let next = try step() else { return }
+            guard let next = try step() else {
+                log?.end("the path ends")
+                return
+            }
             pc = next
         }
     }
@@ -247,9 +256,23 @@ struct Walk {
     // MARK: - Errors
 
     /// An error at the present instruction.
-    func fail(_ rule: Rule, _ what: String) -> VerifierError {
+    func fail(
+        _ rule: Rule,
+        _ what: String,
+        _ register: Register? = nil,
+        _ detail: VerifierError.Detail = .none
+    ) -> VerifierError {
         var error = layout.error(rule, at: pc, what)
         error.path = trail.path(from: layout.functions[function], to: pc, layout)
+        error.register = register
+        if let register {
+            let value = state.frames[state.depth][register]
+            (error.value, error.kernelType) = (describe(value), value.kernelType)
+        }
+        if let held = state.references.last, rule == .unreleased || rule == .lock {
+            error.origin = Int(held.instruction)
+        }
+        error.detail = detail
         return error
     }
 }

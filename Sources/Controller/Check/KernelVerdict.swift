@@ -1,0 +1,119 @@
+import ISA
+import Kernel
+import Loader
+
+/// What the verifier of the running kernel says about a program.
+package enum KernelVerdict: Equatable, Sendable {
+    case accepted
+    /// The log's last line before the statistics.
+    case refused(String)
+    /// The kernel did not come to a verdict.
+    case unknown(String)
+
+    var name: String {
+        switch self {
+        case .accepted: "accepted"
+        case .refused: "rejected"
+        case .unknown: "unknown"
+        }
+    }
+
+    var message: String? {
+        switch self {
+        case .accepted: nil
+        case .refused(let text), .unknown(let text): text
+        }
+    }
+
+    /// The kernel and we came to different verdicts.
+    func differs(from verdict: Verdict) -> Bool {
+        switch (self, verdict.outcome) {
+        case (.accepted, .refused), (.refused, .accepted): true
+        case (.accepted, .accepted), (.refused, .refused), (.unknown, _), (_, .notChecked): false
+        }
+    }
+
+    func lines(for verdict: Verdict) -> [String] {
+        let difference = differs(from: verdict) ? "   <- differs" : ""
+        return switch self {
+        case .accepted: ["kernel: accepted\(difference)"]
+        case .refused(let text): ["kernel: rejected: \(text)\(difference)"]
+        case .unknown(let why): ["the kernel could not be asked: \(why)"]
+        }
+    }
+
+    /// Loads a relocated program with maps of its own, which go with it.
+    static func ask(_ program: ProgramSpec, of object: ObjectSpec) -> KernelVerdict {
+        var maps: [Int: HeldMap] = [:]
+        var instructions = program.instructions
+        for index in instructions.indices {
+            let isValue = instructions[index].opcode == .loadMapValue
+            guard isValue || instructions[index].opcode == .loadMap else { continue }
+            let number = Int(instructions[index].imm & 0xffff_ffff)
+            guard object.maps.indices.contains(number) else { return .unknown("there is no map \(number)") }
+            do throws(KernelError) {
+                if maps[number] == nil { maps[number] = try HeldMap(object.maps[number]) }
+                let descriptor = Int64(maps[number]?.descriptor ?? -1)
+                instructions[index].imm = instructions[index].imm & ~0xffff_ffff | descriptor
+            } catch { return .unknown("map '\(object.maps[number].name)': \(error)") }
+        }
+        do throws(KernelError) {
+            _ = try KernelProgram(
+                instructions,
+                type: program.type,
+                flags: program.isSleepable ? KernelProgram.sleepable : 0,
+                license: object.license,
+                attachType: program.attachType
+            )
+            return .accepted
+        } catch {
+            // Callbacks need types of functions, which are not given to the kernel here.
+            guard let line = lastLine(error.log), !line.hasPrefix("missing btf func_info") else {
+                return .unknown(error.log.isEmpty ? error.description : "it wants types of functions (BTF)")
+            }
+            return .refused(line)
+        }
+    }
+
+    /// The line that says what is wrong: the last but the statistics.
+    private static func lastLine(_ log: String) -> String? {
+        log.split(separator: "\n").last { !$0.hasPrefix("processed ") && !$0.hasPrefix("verification time") }
+            .map(String.init)
+    }
+}
+
+/// A map in the kernel, kept for as long as programs are loaded.
+private final class HeldMap {
+    private let map: KernelMap
+
+    var descriptor: Int32 { map.descriptor }
+
+    init(_ spec: MapSpec) throws(KernelError) {
+        var inner: HeldMap?
+        if let template = spec.innerMap { inner = try HeldMap(template) }
+        // Only flags that the kernel knows too; read-only data is written first, and frozen.
+        map = try KernelMap(
+            type: spec.type,
+            keySize: spec.keySize,
+            valueSize: spec.valueSize,
+            maxEntries: spec.maxEntries,
+            flags: spec.isReadOnly ? spec.flags | 0x80 : spec.flags,
+            innerMap: inner?.descriptor
+        )
+        if let contents = spec.contents {
+            let status = map.update([0, 0, 0, 0], contents)
+            guard status >= 0 else { throw KernelError(call: "bpf(MAP_UPDATE_ELEM)", errno: Int32(-status)) }
+        }
+        if spec.isReadOnly { try map.freeze() }
+    }
+
+    private init(_ template: InnerMapSpec) throws(KernelError) {
+        map = try KernelMap(
+            type: template.type,
+            keySize: template.keySize,
+            valueSize: template.valueSize,
+            maxEntries: template.maxEntries,
+            flags: template.flags
+        )
+    }
+}

@@ -1,0 +1,212 @@
+import ISA
+
+extension Diagnosis {
+    /// Explains an error of `verify(subject)`.
+    ///
+    /// - Parameter lines: source lines by rising instruction; each goes on to the next.
+    package init(_ error: VerifierError, in subject: Subject, program: String, lines: [SourceLine] = []) {
+        let builder = DiagnosisBuilder(error, subject, lines)
+        let text = error.rule.text
+        rule = error.rule
+        headline = text.headline
+        category = text.category
+        what = error.what
+        self.program = program
+        function = subject.functions.last { $0.start <= error.instruction }?.name ?? program
+        primary = builder.place(error.instruction, error.what)
+        secondary = builder.secondary
+        causalPath = builder.causalPath
+        suggestion = builder.suggestion
+        kernel = builder.kernelWording
+    }
+}
+
+/// What a diagnosis is made from.
+struct DiagnosisBuilder {
+    let error: VerifierError
+    let subject: Subject
+    let steps: [ValueTrace.Step]
+    private let lines: [SourceLine]
+    private let layout: SlotMap
+    private let disassembler: Disassembler
+
+    init(_ error: VerifierError, _ subject: Subject, _ lines: [SourceLine]) {
+        self.error = error
+        self.subject = subject
+        self.lines = lines
+        layout = SlotMap(subject.instructions)
+        let names = subject.maps.map(\.name)
+        disassembler = Disassembler { names.indices.contains(Int($0)) ? names[Int($0)] : nil }
+        steps = error.register.map { ValueTrace(subject, path: error.path).steps(to: $0) } ?? []
+    }
+
+    /// The instruction that is refused; nil where there is none.
+    var instruction: Instruction? {
+        subject.instructions.indices.contains(error.instruction) ? subject.instructions[error.instruction] : nil
+    }
+
+    /// The helper that the instruction calls.
+    var helper: Helper? { instruction.flatMap(helper) }
+
+    func helper(_ instruction: Instruction) -> Helper? {
+        guard instruction.opcode == .callHelper else { return nil }
+        return UInt32(exactly: instruction.imm).flatMap { Helper(rawValue: $0) }
+    }
+
+    func place(_ instruction: Int, _ label: String) -> Diagnosis.Place {
+        Diagnosis.Place(
+            instruction: instruction,
+            slot: layout.slots.indices.contains(instruction) ? layout.slots[instruction] : 0,
+            code: code(instruction),
+            source: source(instruction),
+            label: label
+        )
+    }
+
+    func code(_ index: Int) -> String {
+        subject.instructions.indices.contains(index) ? disassembler.text(subject.instructions[index]) : ""
+    }
+
+    func source(_ index: Int) -> SourceLine? {
+        let start = subject.functions.last { $0.start <= index }?.start ?? 0
+        return lines.last { $0.instruction <= index && $0.instruction >= start }
+    }
+
+    /// "line 12", or "insn 7" without source.
+    func position(_ index: Int) -> String {
+        source(index).map { "line \($0.line)" }
+            ?? "insn \(layout.slots.indices.contains(index) ? layout.slots[index] : index)"
+    }
+
+    // MARK: - Other places
+
+    /// Where the value was made, and where it was last computed.
+    var secondary: [Diagnosis.Place] {
+        var places: [Diagnosis.Place] = []
+        if let origin = error.origin, origin != error.instruction {
+            places.append(place(origin, "taken here"))
+        }
+        guard let register = error.register else { return places }
+        if let change = steps.last(where: { $0.kind == .changed }) {
+            places.append(place(change.instruction, "r\(change.register.rawValue) was computed here"))
+        }
+        if let first = steps.first, let label = originLabel(first, register) {
+            places.insert(place(first.instruction, label), at: 0)
+        }
+        if let amount = amount { places.append(amount) }
+        var seen: Set<Int> = [error.instruction]
+        return places.filter { seen.insert($0.instruction).inserted }
+    }
+
+    /// Where the number was made that a pointer was moved by.
+    private var amount: Diagnosis.Place? {
+        let change = steps.last { $0.kind == .changed }?.instruction ?? error.instruction
+        guard subject.instructions.indices.contains(change),
+            case .arithmetic(let op, _, .reg) = subject.instructions[change].opcode.shape, op == .add || op == .sub,
+            let position = error.path.lastIndex(of: change)
+        else { return nil }
+        let isSource = change == error.instruction && error.register == subject.instructions[change].src
+        let register = isSource ? subject.instructions[change].dst : subject.instructions[change].src
+        let trace = ValueTrace(subject, path: Array(error.path[...position])).steps(to: register)
+        guard let first = trace.first, first.kind == .made || first.kind == .called else { return nil }
+        return place(first.instruction, "the number added, r\(register.rawValue), comes from here")
+    }
+
+    private func originLabel(_ step: ValueTrace.Step, _ register: Register) -> String? {
+        let name = "r\(step.register.rawValue)"
+        let isSame = !steps.contains { $0.kind == .changed }
+        let value = isSame ? error.value.map { ": \($0)" } ?? "" : ""
+        switch step.kind {
+        case .called, .made: return "\(name) was made here\(value)"
+        case .lost: return "this call leaves no value in \(name); calls keep r6 to r9 only"
+        case .saved: return "the value was stored here"
+        case .passed: return "\(name) was passed here\(value)"
+        case .moved: return "\(name) was copied here from r\(subject.instructions[step.instruction].src.rawValue)"
+        case .changed, .restored: return nil
+        }
+    }
+
+    // MARK: - How it came to that
+
+    var causalPath: [String] {
+        var entries: [(position: Int, text: String)] = []
+        let path = error.path
+        func last(_ instruction: Int) -> Int { path.lastIndex(of: instruction) ?? 0 }
+        for step in steps.suffix(8) { entries.append((last(step.instruction), describe(step))) }
+        if let origin = error.origin { entries.append((last(origin), "\(position(origin)): \(code(origin)) took it")) }
+        let from = entries.map(\.position).max() ?? 0
+        // Decisions say why the path is one of those where it goes wrong.
+        var decisions: [(position: Int, text: String)] = []
+        for index in path.indices.dropLast() where index >= from || showsAllDecisions {
+            guard case .conditionalJump = subject.instructions[path[index]].opcode.shape else { continue }
+            let taken = path[index + 1] != path[index] + 1
+            decisions.append(
+                (index, "\(position(path[index])): \(code(path[index])) was \(taken ? "taken" : "not taken")")
+            )
+        }
+        entries += decisions.suffix(6)
+        entries.sort { $0.position < $1.position }
+        return entries.map(\.text)
+    }
+
+    /// Rules that are broken on some paths only, for want of an instruction elsewhere.
+    private var showsAllDecisions: Bool {
+        switch error.rule {
+        case .uninitialized, .uninitializedStack, .unreleased, .endlessLoop: true
+        default: false
+        }
+    }
+
+    private func describe(_ step: ValueTrace.Step) -> String {
+        let prefix = "\(position(step.instruction)): \(code(step.instruction))"
+        let name = "r\(step.register.rawValue)"
+        return switch step.kind {
+        case .made, .called: "\(prefix) makes \(name)"
+        case .lost: "\(prefix) leaves nothing in \(name)"
+        case .moved: "\(prefix) copies it to \(name)"
+        case .changed: "\(prefix) changes \(name)"
+        case .restored: "\(prefix) loads it to \(name)"
+        case .saved: "\(prefix) stores it"
+        case .passed: "\(prefix) passes \(name)"
+        }
+    }
+
+    // MARK: - The kernel's words
+
+    var kernelWording: String? {
+        let register = error.register.map { "R\($0.rawValue)" } ?? "R0"
+        switch (error.rule, error.detail) {
+        case (.outOfBounds, .bounds(let offsets, let size, let limit)):
+            guard offsets.lowerBound == offsets.upperBound else {
+                return offsets.lowerBound < 0
+                    ? "\(register) min value is negative, either use unsigned index or do a if (index >=0) check."
+                    : "\(register) max value is outside of the allowed memory range"
+            }
+            let isMap = error.kernelType == "map_value"
+            return "invalid access to \(isMap ? "map value, value" : "memory, mem")_size=\(limit) "
+                + "off=\(offsets.lowerBound) size=\(size)"
+        case (.contextAccess, .context(let offset, let size, _)):
+            return "invalid bpf_context access off=\(offset) size=\(size)"
+        case (.packetBounds, .packet): return "\(register) offset is outside of the packet"
+        case (.argumentSize, .size(.zero)): return "\(register) invalid zero-sized read"
+        case (.argumentSize, .size(.unbounded)):
+            return "\(register) unbounded memory access, use 'var &= const' or 'if (var < const)'"
+        case (.unavailableHelper, _):
+            guard subject.platform == .kernel, let helper else { return nil }
+            return "program of this type cannot use helper \(helper.name)#\(helper.rawValue)"
+        case (.unknownHelper, _): return instruction.map { "invalid func unknown#\($0.imm)" }
+        default: break
+        }
+        guard var text = error.rule.text.kernel, !text.contains("…") else { return nil }
+        if text.contains("{R}") {
+            guard error.register != nil else { return nil }
+            text.replace("{R}", with: register)
+        }
+        if text.contains("{T}") {
+            guard let type = error.kernelType else { return nil }
+            text.replace("{T}", with: type)
+        }
+        text.replace("{I}", with: "\(error.slot)")
+        return text
+    }
+}

@@ -1,0 +1,60 @@
+import ArgumentParser
+import Controller
+
+/// `ubpfrun check OBJECT`.
+struct CheckCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "check",
+        abstract: "What the verifier says about each program; 65 if it rejects one."
+    )
+
+    @Argument(help: "An object, a source, or a tool's name.")
+    var program: String
+
+    @Option(help: "Only this program; repeatable.")
+    var prog: [String] = []
+
+    @Flag(help: "Refuse programs that give addresses away.")
+    var strictLeaks = false
+
+    @Flag(help: "Ask the kernel's verifier too, and say where it differs (root).")
+    var kernel = false
+
+    @Flag(name: [.customShort("v"), .long], help: "Show the walk, with what is known at each instruction.")
+    var verbose = false
+
+    @Option(name: [.customShort("f"), .long], help: "text, json or sarif.")
+    var format = "text"
+
+    @Flag(name: [.customShort("j"), .long], help: "Same as -f json.")
+    var json = false
+
+    func run() throws {
+        var options = CheckOptions()
+        options.program = program
+        options.programs = prog
+        options.strictLeaks = strictLeaks
+        options.asksKernel = kernel
+        options.isVerbose = verbose
+        guard let known = CheckOptions.Format(rawValue: json ? "json" : format) else {
+            leave(.badOption("--format", value: format, expects: "text, json or sarif"))
+        }
+        options.format = known
+        throw ExitCode(Check.execute(options))
+    }
+}
+
+/// `ubpfrun explain CODE`.
+struct ExplainCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "explain",
+        abstract: "What an error code means, with an example and what to do."
+    )
+
+    @Argument(help: "A code such as V012 or U303.")
+    var code: String
+
+    func run() throws {
+        do throws(Failure) { print(try Explanation.text(of: code)) } catch { leave(error) }
+    }
+}
