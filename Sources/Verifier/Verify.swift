@@ -29,7 +29,7 @@ package func verify(
     let layout = try Layout(subject.instructions, functions: subject.functions.map(\.start))
     let graph = CallGraph(layout)
     let order = try graph.calleesFirst()
-    var walk = try Walk(subject, layout, order)
+    var walk = try Walk(subject, layout)
     recorder?.begin(walk)
     walk.recorder = recorder
     walk.log = log

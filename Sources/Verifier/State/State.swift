@@ -78,14 +78,17 @@ struct State {
     }
 
     /// Makes numbers unknown that were others a round ago, so that the rounds of a loop become alike.
-    mutating func widen(since old: State) {
+    ///
+    /// - Parameter needs: what matters in each frame; such numbers stay, unless it is nil.
+    mutating func widen(since old: State, _ needs: [Needs]?) {
         guard frames.count == old.frames.count else { return }
         for depth in frames.indices {
-            for register in 0..<10 {
-                let before = old.frames[depth].registers[register]
-                frames[depth].registers[register].widen(since: before)
+            let need = needs.map { $0[depth] } ?? Needs()
+            for register in 0..<10 where !need.isRelevant(register) {
+                frames[depth].registers[register].widen(since: old.frames[depth].registers[register])
             }
-            for slot in frames[depth].stack.indices where slot < old.frames[depth].stack.count {
+            for slot in frames[depth].stack.indices
+            where slot < old.frames[depth].stack.count && need.slots >> UInt64(slot) & 1 == 0 {
                 frames[depth].stack[slot].spilled.widen(since: old.frames[depth].stack[slot].spilled)
             }
         }

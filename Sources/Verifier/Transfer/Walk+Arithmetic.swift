@@ -163,7 +163,6 @@ extension Walk {
         let isZero = amount.constant == 0
         switch pointer.kind {
         case .context, .mapValue, .mapKey, .stack, .packet, .packetMeta, .memory: break
-        case .object where amount.constant != nil: break
         case .map where isZero, .function where isZero: break
         case .none, .scalar, .map, .packetEnd, .function, .object, .dynptr:
             throw fail(.pointerArithmetic, "\(name) is \(describe(pointer)), which cannot be moved", register)

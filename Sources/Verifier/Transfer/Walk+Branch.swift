@@ -19,6 +19,7 @@ extension Walk {
         let target = Int(layout.targets[pc])
         let isSame = operand == .reg && instruction.dst == instruction.src
         if let taken = decided(comparison, width, left, right, isSame) {
+            decide()
             let next = taken ? target : pc + 1
             trail.go(from: pc, to: next)
             return next
@@ -30,12 +31,16 @@ extension Walk {
         isPossible.taken = assume(true, instruction, comparison, width, operand, left, right)
         swap(&state, &other)
         isPossible.notTaken = assume(false, instruction, comparison, width, operand, left, right)
+        // Pointers are compared as they are; a number that one is compared with may be NULL.
+        if operand == .reg, left.isPointer != right.isPointer { decide() }
         guard isPossible.notTaken else {
+            decide()
             guard isPossible.taken else { return nil }
             swap(&state, &other)
             trail.go(from: pc, to: target)
             return target
         }
+        if !isPossible.taken { decide() }
         if isPossible.taken {
             trail.go(from: pc, to: target)
             try fork(other, at: target)
@@ -61,7 +66,7 @@ extension Walk {
                 case .set: break
                 }
             }
-            return decide(comparison, width, left.scalar, right.scalar)
+            return Verifier.decide(comparison, width, left.scalar, right.scalar)
         }
         guard width == .w64 else { return nil }
         if left.isPointer, right.isNull || right.isPointer, let taken = decidedByNull(comparison, left, right) {
@@ -154,8 +159,10 @@ extension Walk {
         state.frames[state.depth].registers[Int(register.rawValue)].scalar = scalar
         guard old.id != 0 else { return }
         let delta = old.delta
+        var linked = 0
         forEachValue { value in
             guard value.kind == .scalar, value.id == old.id else { return }
+            linked += 1
             if value.delta == delta {
                 value.scalar = scalar
             } else {
@@ -164,6 +171,7 @@ extension Walk {
                 value.scalar = value.scalar.intersect(moved) ?? moved
             }
         }
+        if linked > 1 { decide() }
     }
 
     private mutating func join(_ a: Register, _ b: Register) {
@@ -186,8 +194,9 @@ extension Walk {
 
     /// All copies of a nullable pointer become NULL, or pointers that may be used.
     private mutating func setNull(_ pointer: RegisterState, isNull: Bool) {
-        if isNull, pointer.reference != 0 { forget(pointer.reference) }
         let id = pointer.id
+        // What was not given has not to be given back; of what was made from it, that says nothing.
+        if isNull, id == pointer.reference { forget(id) }
         let hasLock = pointer.kind == .mapValue && maps[Int(pointer.map)].spinLock != nil
         var inner: Int32?
         if pointer.kind == .mapValue, !isNull { inner = innerMap(pointer.map) }

@@ -202,8 +202,6 @@ extension Walk {
             )
         }
         if isNullable, pointer.isNull { return }
-        // NULL with nothing behind it.
-        if zeroAllowed, size.constant == 0, pointer.isNull { return }
         try checkHelperMemory(
             pointer,
             register,
@@ -300,6 +298,7 @@ extension Walk {
             result.isNullable = call.prototype.result == .mapValueOrNull
             if result.isNullable || maps[Int(call.map)].spinLock != nil { result.id = makeID() }
             if isConstantLookup(call, arguments) {
+                decide()
                 result.isNullable = false
                 if maps[Int(call.map)].spinLock == nil { result.id = 0 }
             }
@@ -307,8 +306,8 @@ extension Walk {
             result = RegisterState(.memory)
             result.size = UInt32(call.size)
             result.isNullable = true
-            result.id = makeID()
             result.reference = hold(.ringRecord)
+            result.id = result.reference
         case .dynptrMemoryOrNull:
             result = RegisterState(.memory)
             // Void when the dynptr is.
@@ -325,6 +324,7 @@ extension Walk {
             result.id = makeID()
             if isReference {
                 result.reference = hold(.object)
+                result.id = result.reference
             } else if call.prototype.castsArgument {
                 result.reference = call.reference
             }

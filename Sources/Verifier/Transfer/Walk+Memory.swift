@@ -24,7 +24,9 @@ extension Walk {
         let unknown = Scalar.unknown
         var result = RegisterState.scalar(signed ? unknown.signExtended(from: size) : unknown.zeroExtended(from: size))
         switch pointer.kind {
-        case .stack: return try loadStack(pointer, register, offset, size, signed)
+        case .stack:
+            if register != .framePointer { decide() }
+            return try loadStack(pointer, register, offset, size, signed)
         case .context:
             let access = try checkContext(pointer, register, offset, size, isWrite: false)
             switch access {
@@ -87,6 +89,7 @@ extension Walk {
         try checkUsable(pointer, register)
         try checkAlignment(pointer, register, offset, size.bytes)
         if pointer.kind == .stack {
+            if register != .framePointer { decide() }
             try storeStack(pointer, register, offset, size, value, source)
             return
         }

@@ -178,10 +178,7 @@ extension Walk {
             return
         }
         var slot = state.frames[frame].stack[index]
-        if value.isPointer {
-            if subject.strictLeaks { throw fail(.leak, "part of \(describe(value)) would be stored as a number") }
-            stored = .unknown
-        }
+        if value.isPointer { throw fail(.corruptedPointer, "only a part of \(describe(value)) would be stored") }
         if slot.holdsRegister, slot.spilled.isPointer, subject.strictLeaks {
             throw fail(.corruptedPointer, "part of the pointer stored at r10\(first) would be overwritten")
         }

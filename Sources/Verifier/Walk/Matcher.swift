@@ -7,6 +7,7 @@ struct Matcher {
     /// Ids of the old state and what stands for them in the new one.
     private var pairs: [(old: UInt32, new: UInt32)] = []
     private var counts: [(id: UInt32, count: Int)] = []
+    private var lastTemporaryID = UInt32.max
 
     /// Everything that can happen from `new` can happen from `old`.
     mutating func isCovered(
@@ -29,6 +30,7 @@ struct Matcher {
     ) -> Bool {
         guard new.frames.count == old.frames.count, new.references.count == old.references.count else { return false }
         pairs.removeAll(keepingCapacity: true)
+        lastTemporaryID = .max
         for depth in new.frames.indices {
             if depth > 0 {
                 guard new.frames[depth].callSite == old.frames[depth].callSite,
@@ -126,8 +128,10 @@ struct Matcher {
         case .scalar:
             if !isRelevant { return true }
             guard old.scalar.contains(new.scalar) else { return false }
-            if old.id == 0 { return true }
-            return new.id != 0 && new.delta == old.delta && match(old.id, new.id)
+            // What is learnt of one number tells nothing of a constant; a number alone is as good as any link.
+            if old.id == 0 || old.scalar.constant != nil { return true }
+            if new.id != 0, new.delta != old.delta { return false }
+            return match(old.id, new.id != 0 ? new.id : makeTemporaryID())
         case .context, .map, .mapValue, .mapKey, .stack, .packet, .packetMeta, .packetEnd, .memory, .function, .object,
             .dynptr:
             return new.isNullable == old.isNullable && new.isReadOnly == old.isReadOnly && new.frame == old.frame
@@ -142,6 +146,12 @@ struct Matcher {
         for pair in pairs where pair.old == old || pair.new == new { return pair.old == old && pair.new == new }
         pairs.append((old, new))
         return true
+    }
+
+    /// Stands for a number that is linked to nothing.
+    private mutating func makeTemporaryID() -> UInt32 {
+        lastTemporaryID -= 1
+        return lastTemporaryID
     }
 
     // MARK: - Ids in use

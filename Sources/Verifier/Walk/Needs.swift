@@ -25,37 +25,111 @@ struct Needs: Equatable {
 
 /// Computes the needs in front of every instruction, backwards until nothing changes.
 ///
-/// Numbers that end up in addresses, sizes and conditions are found through arithmetic, moves and the stack. Memory that is
-/// reached by another register than r10 may be any slot.
+/// Numbers that end up in addresses and sizes are found through arithmetic, moves and the stack. Some things show only on
+/// the way, and the walk tells them to `decide`: comparisons matter only where they decide something, since a jump that was
+/// walked both ways is covered whichever way another path takes; and few registers but r10 point to the stack. States that
+/// were compared before were walked to their ends without, so nothing has to be taken back.
 struct NeedsAnalysis {
     private let layout: Layout
-    private let returnMatters: Bool
     private(set) var needs: [Needs]
-    private var isTarget: [Bool]
+    private let isTarget: [Bool]
+    /// What is needed of r0 where each function ends.
+    private var returned: [Needs]
+    private var isDecided: [Bool]
+    /// Registers that the contract of each function speaks of.
+    private let contracts: [UInt16]
+    /// Programs must not move pointers out of their objects, used or not.
+    private let isStrict: Bool
+    /// Where jumps to each instruction come from, one list behind the other, and where each list starts.
+    private var sources: [Int32] = []
+    private var sourceStarts: [Int32] = []
+    /// Calls of each function, and its exits.
+    private var callSites: [[Int]]
+    private var exits: [[Int]]
+    /// Instructions to look at again.
+    private var work: [Int32] = []
+    private var isQueued: [Bool]
 
-    init(_ layout: Layout, order: [Int], returnMatters: Bool) {
+    /// - Parameter decidesAll: every comparison matters.
+    init(_ layout: Layout, _ subject: Subject, returnMatters: Bool, decidesAll: Bool) {
         self.layout = layout
-        self.returnMatters = returnMatters
-        needs = Array(repeating: Needs(), count: layout.instructions.count)
-        isTarget = Array(repeating: false, count: layout.instructions.count)
-        for index in layout.instructions.indices where layout.isJump[index] {
-            isTarget[Int(layout.targets[index])] = true
+        let functions = subject.functions
+        contracts = functions.map { function in
+            ((2 << UInt16(min(5, function.contract?.parameters.count ?? 0))) - 1) & RegisterSet.arguments.bits
         }
-        // Callees first: a call needs what its callee needs. A callback that recursion of helpers calls is static, too.
-        for function in order { analyze(function) }
+        isStrict = subject.strictLeaks
+        let count = layout.instructions.count
+        needs = Array(repeating: Needs(), count: count)
+        isDecided = Array(repeating: decidesAll, count: count)
+        isQueued = Array(repeating: true, count: count)
+        // A global function must return a number, whoever calls it.
+        returned = functions.map { $0.contract == nil ? Needs() : Needs(live: 1, relevant: 1) }
+        returned[0] = Needs(live: 1, relevant: returnMatters ? 1 : 0)
+        callSites = Array(repeating: [], count: functions.count)
+        exits = Array(repeating: [], count: functions.count)
+        var isTarget = [Bool](repeating: false, count: count)
+        for index in 0..<count {
+            if layout.isJump[index] { isTarget[Int(layout.targets[index])] = true }
+            switch layout.instructions[index].opcode {
+            case .loadFunction: returned[layout.callee(of: index)] = Needs(live: 1, relevant: 1)
+            case .callLocal: callSites[layout.callee(of: index)].append(index)
+            case .exit: exits[Int(layout.owner[index])].append(index)
+            default: break
+            }
+        }
+        self.isTarget = isTarget
+        findSources()
+        work = (0..<Int32(count)).map(\.self)
+        run()
     }
 
-    private mutating func analyze(_ function: Int) {
-        let range = layout.range(function)
-        var changed = true
-        while changed {
-            changed = false
-            for index in range.reversed() {
-                var after = Needs()
-                if layout.goesOn[index] { after = needs[index + 1] }
-                let target = Int(layout.targets[index])
-                if target >= 0, layout.isJump[index] { _ = after.formUnion(needs[target]) }
-                if needs[index].formUnion(before(index, after, function)) { changed = true }
+    /// From here on, the numbers compared at a jump matter, an access may be one of the stack, a helper looks at the stack.
+    mutating func decide(_ index: Int) {
+        guard !isDecided[index] else { return }
+        isDecided[index] = true
+        queue(index)
+        run()
+    }
+
+    private mutating func findSources() {
+        let count = layout.instructions.count
+        var counts = [Int32](repeating: 0, count: count + 1)
+        for index in 0..<count where layout.isJump[index] { counts[Int(layout.targets[index]) + 1] += 1 }
+        for index in 0..<count { counts[index + 1] += counts[index] }
+        sourceStarts = counts
+        sources = Array(repeating: 0, count: Int(counts[count]))
+        for index in 0..<count where layout.isJump[index] {
+            let target = Int(layout.targets[index])
+            sources[Int(counts[target])] = Int32(index)
+            counts[target] += 1
+        }
+    }
+
+    private mutating func queue(_ index: Int) {
+        guard !isQueued[index] else { return }
+        isQueued[index] = true
+        work.append(Int32(index))
+    }
+
+    private mutating func run() {
+        while let next = work.popLast() {
+            let index = Int(next)
+            isQueued[index] = false
+            var after = Needs()
+            if layout.goesOn[index] { after = needs[index + 1] }
+            if layout.isJump[index] { _ = after.formUnion(needs[Int(layout.targets[index])]) }
+            let function = Int(layout.owner[index])
+            if layout.instructions[index].opcode == .callLocal {
+                let callee = layout.callee(of: index)
+                if returned[callee].formUnion(Needs(live: after.live & 1, relevant: after.relevant & 1)) {
+                    for exit in exits[callee] { queue(exit) }
+                }
+            }
+            guard needs[index].formUnion(before(index, after, function)) else { continue }
+            if index > 0, layout.goesOn[index - 1] { queue(index - 1) }
+            for source in sourceStarts[index]..<sourceStarts[index + 1] { queue(Int(sources[Int(source)])) }
+            if index == layout.functions[function] {
+                for site in callSites[function] { queue(site) }
             }
         }
     }
@@ -73,6 +147,7 @@ struct NeedsAnalysis {
         result.live |= instruction.reads.bits
         switch instruction.opcode.shape {
         case .arithmetic(let op, _, let operand):
+            if isStrict, operand == .reg, op == .add || op == .sub { result.relevant |= dst | src }
             guard matters else { break }
             if op != .mov { result.relevant |= dst }
             if operand == .reg { result.relevant |= src }
@@ -82,9 +157,9 @@ struct NeedsAnalysis {
         case .packet(_, let indirect): if indirect { result.relevant |= src }
         case .load(let size, _):
             result.relevant |= src
-            if matters { result.slots |= slots(instruction.src, instruction.offset, size) }
+            if matters { result.slots |= slots(instruction.src, instruction, size, index) }
         case .store(let size, let operand):
-            let written = slots(instruction.dst, instruction.offset, size)
+            let written = slots(instruction.dst, instruction, size, index)
             let mayMatter = after.slots & written != 0
             result.relevant |= dst
             if operand == .reg, mayMatter { result.relevant |= src }
@@ -92,18 +167,19 @@ struct NeedsAnalysis {
             if instruction.dst == .framePointer, size == .b64, instruction.offset & 7 == 0 { result.slots &= ~written }
         case .atomic(let operation, let size):
             let base = operation == .loadAcquire ? instruction.src : instruction.dst
-            let touched = slots(base, instruction.offset, size)
+            let touched = slots(base, instruction, size, index)
             result.relevant |= operation == .loadAcquire ? src : dst
             if case .storeRelease = operation, after.slots & touched != 0 { result.relevant |= src }
             // What was there goes to a register, r0 for a comparison.
             if after.relevant & kills != 0 { result.slots |= touched }
         case .conditionalJump(_, _, let operand):
-            result.relevant |= dst
-            if operand == .reg { result.relevant |= src }
+            // What is learnt of one operand comes from the other one.
+            let operands = operand == .reg ? dst | src : dst
+            if isDecided[index] || after.relevant & operands != 0 { result.relevant |= operands }
         case .call(let kind): call(kind, instruction, index, &result)
         case .exit:
-            result.live |= 1
-            if function != 0 || returnMatters { result.relevant |= 1 }
+            result.live = returned[function].live
+            result.relevant = returned[function].relevant
         }
         return result
     }
@@ -134,11 +210,13 @@ struct NeedsAnalysis {
             // Callbacks reach the frame through their context.
             if isCallingBack(instruction) { result.slots = .max }
             // Which element a constant key names decides whether it may be missing.
-            if helper == .mapLookupElem { result.slots |= keySlots(index) }
+            if helper == .mapLookupElem, isDecided[index] { result.slots |= keySlots(index) }
         case .local:
             let callee = needs[Int(layout.targets[index])]
             result.live |= callee.live & RegisterSet.arguments.bits
             result.relevant |= callee.relevant & RegisterSet.arguments.bits
+            result.live |= contracts[layout.callee(of: index)]
+            result.relevant |= contracts[layout.callee(of: index)]
             result.slots = .max
         case .kernelFunction, .register:
             result.live |= RegisterSet.arguments.bits
@@ -158,8 +236,7 @@ struct NeedsAnalysis {
             guard instruction.writes.union(instruction.clobbers).contains(.r2) else { continue }
             switch instruction.opcode {
             case .add64Imm where abs(offset) <= 512 && abs(instruction.imm) <= 512: offset += instruction.imm
-            case .mov64Reg where instruction.src == .framePointer:
-                return Int32(exactly: offset).map { slots(.framePointer, $0, .b32) } ?? .max
+            case .mov64Reg where instruction.src == .framePointer: return slots(offset, .b32)
             default: return .max
             }
         }
@@ -167,9 +244,15 @@ struct NeedsAnalysis {
     }
 
     /// Slots that an access touches.
-    private func slots(_ base: Register, _ offset: Int32, _ size: Size) -> UInt64 {
-        guard base == .framePointer else { return .max }
-        let (low, high) = ((-Int(offset) - size.bytes) >> 3, (-Int(offset) - 1) >> 3)
+    private func slots(_ base: Register, _ instruction: Instruction, _ size: Size, _ index: Int) -> UInt64 {
+        // Other registers may point to the stack; the walk says so where they do.
+        guard base == .framePointer else { return isDecided[index] ? .max : 0 }
+        return slots(Int64(instruction.offset), size)
+    }
+
+    /// Slots of bytes that lie so far from r10.
+    private func slots(_ offset: Int64, _ size: Size) -> UInt64 {
+        let (low, high) = ((-offset - Int64(size.bytes)) >> 3, (-offset - 1) >> 3)
         guard low >= 0, high < 64 else { return .max }
         return 1 << UInt64(low) | 1 << UInt64(high)
     }

@@ -19,7 +19,8 @@ package final class Recorder {
         let count = walk.layout.instructions.count
         states = Array(repeating: [], count: count)
         isFull = Array(repeating: false, count: count)
-        needs = walk.needs
+        // What the walk learns later matters to later states only.
+        needs = walk.needs.needs
         isExact =
             !walk.subject.prunes
             && !walk.layout.instructions.contains {

@@ -8,7 +8,9 @@ import ISA
 struct Walk {
     let subject: Subject
     let layout: Layout
-    let needs: [Needs]
+    private(set) var needs: NeedsAnalysis
+    /// Where every comparison matters: for rounds of loops that are still being walked.
+    private let allNeeds: [Needs]
     let shapes: [Shape]
     let context: ContextModel
     let returnRange: ClosedRange<Int64>?
@@ -47,7 +49,7 @@ struct Walk {
         var trail: Int32
     }
 
-    init(_ subject: Subject, _ layout: Layout, _ order: [Int]) throws(VerifierError) {
+    init(_ subject: Subject, _ layout: Layout) throws(VerifierError) {
         guard let context = ContextModel.of(subject.type, attachType: subject.attachType) else {
             throw layout.error(.programType, at: 0, "programs of type \(subject.type.name) cannot be verified here")
         }
@@ -55,7 +57,15 @@ struct Walk {
         self.layout = layout
         self.context = context
         returnRange = Verifier.returnRange(subject.type, attachType: subject.attachType)
-        needs = NeedsAnalysis(layout, order: order, returnMatters: returnRange != nil).needs
+        let returnMatters = returnRange != nil || subject.strictLeaks
+        needs = NeedsAnalysis(layout, subject, returnMatters: returnMatters, decidesAll: false)
+        let hasRounds = layout.instructions.contains {
+            $0.opcode == .mayGoto || ($0.opcode == .callHelper && isCallingBack($0))
+        }
+        allNeeds =
+            hasRounds
+            ? NeedsAnalysis(layout, subject, returnMatters: returnMatters, decidesAll: true).needs
+            : []
         shapes = layout.instructions.map(\.opcode.shape)
         maps = subject.maps
         stackSizes = Array(repeating: 0, count: layout.functions.count)
@@ -144,27 +154,24 @@ struct Walk {
         }
         var keep = isRound || (jumps - jumpsAtCheckpoint >= 2 && statistics.processed - processedAtCheckpoint >= 8)
         if isRound, state.rounds > exactRounds, let last = explored[pc].last(where: { $0.open > 0 }) {
-            state.widen(since: last.state)
+            let needs = state.frames.indices.map { depth in
+                self.needs.needs[depth == state.depth ? pc : state.frames[depth + 1].callSite]
+            }
+            state.widen(since: last.state, state.rounds > maximumRounds ? nil : needs)
         }
-        var index = 0
-        while index < explored[pc].count {
+        // The newest states are the likeliest to match, and those of a loop being walked lie one behind the other.
+        var open = 0
+        var index = explored[pc].count
+        while index > 0, open < maximumOpen {
+            index -= 1
             let old = explored[pc][index]
-            if old.open > 0 {
-                if old.state.frames.count == state.frames.count {
-                    let isRoundAfter = state.isRoundAfter(old.state)
-                    if isRound, isRoundAfter, covers(old, allSlots: true) {
-                        for frame in 0...state.depth { markRead(frame, .max) }
-                        return true
-                    }
-                    if !isRoundAfter, isRepeated(old) {
-                        throw fail(.endlessLoop, "the loop comes back with everything as it was, and would never end")
-                    }
-                }
-                // A loop being walked: states of many rounds are of little use.
-                if !isRound, jumps - jumpsAtCheckpoint < 20, statistics.processed - processedAtCheckpoint < 100 {
+            guard old.open == 0 else {
+                open += 1
+                if try isLoop(old, isRound, compares: open <= maximumCompared) { return true }
+                // States of many rounds are of little use.
+                if !isRound, jumps - jumpsAtCheckpoint < 8, statistics.processed - processedAtCheckpoint < 40 {
                     keep = false
                 }
-                index += 1
                 continue
             }
             if subject.prunes, covers(old, allSlots: false) {
@@ -172,23 +179,38 @@ struct Walk {
                 for frame in 0...state.depth { markRead(frame, old.reads[frame]) }
                 return true
             }
-            old.misses += 1
+            // A state that is not helped by a new one beside it stays: it is of the first rounds of a loop, or of the last.
+            if keep { old.misses += 1 }
             if old.misses > old.hits * 3 + 3 {
                 explored[pc].remove(at: index)
                 statistics.states -= 1
-            } else {
-                index += 1
             }
         }
         if keep || parent == nil { addCheckpoint() }
         return false
     }
 
+    /// Whether the path goes round a loop whose rounds are covered by one still being walked; refuses one that never ends.
+    private mutating func isLoop(
+        _ old: Checkpoint,
+        _ isRound: Bool,
+        compares: Bool
+    ) throws(VerifierError) -> Bool {
+        guard old.state.frames.count == state.frames.count else { return false }
+        let isRoundAfter = state.isRoundAfter(old.state)
+        if isRound, isRoundAfter, covers(old, allSlots: true) {
+            for frame in 0...state.depth { markRead(frame, .max) }
+            return true
+        }
+        if compares, !isRoundAfter, matcher.isRepeated(state, old.state, at: pc, needs.needs) {
+            throw fail(.endlessLoop, "the loop comes back with everything as it was, and would never end")
+        }
+        return false
+    }
+
     private mutating func addCheckpoint() {
         forgetSingleIDs()
         let checkpoint = Checkpoint(state, pc, parent: parent, writes: writes)
-        // Of a loop that goes round for long, some rounds are enough to find that it never ends.
-        if explored[pc].count > maximumKept { explored[pc].remove(at: maximumKept / 2) }
         explored[pc].append(checkpoint)
         parent = checkpoint
         writes = InlineArray(repeating: 0)
@@ -209,12 +231,7 @@ struct Walk {
     }
 
     private mutating func covers(_ old: Checkpoint, allSlots: Bool) -> Bool {
-        matcher.isCovered(state, by: old, at: pc, needs, allSlots: allSlots)
-    }
-
-    /// The path came here before with exactly the same state.
-    private mutating func isRepeated(_ old: Checkpoint) -> Bool {
-        matcher.isRepeated(state, old.state, at: pc, needs)
+        matcher.isCovered(state, by: old, at: pc, allSlots ? allNeeds : needs.needs, allSlots: allSlots)
     }
 
     /// Something on the path reads these slots of a frame.
@@ -229,6 +246,9 @@ struct Walk {
             checkpoint = current.parent
         }
     }
+
+    /// What was seen at the present instruction makes more numbers matter, see `NeedsAnalysis`.
+    mutating func decide() { needs.decide(pc) }
 
     // MARK: - Identities
 
@@ -280,11 +300,13 @@ struct Walk {
 /// Paths that wait (Linux `BPF_COMPLEXITY_LIMIT_JMP_SEQ`).
 private let maximumPending = 8192
 
-/// States kept for one instruction.
-private let maximumKept = 64
+/// States of loops being walked that are looked at, and those that are compared to find that a loop never ends; one that
+/// is not found this way ends at the limit of instructions.
+private let (maximumOpen, maximumCompared) = (64, 8)
 
-/// Rounds of callbacks and `may_goto` loops that are walked one by one, before what differs between them is forgotten.
-private let exactRounds = 16
+/// Rounds of callbacks and `may_goto` loops that are walked one by one, before numbers that differ between them are
+/// forgotten: those that do not matter, then all.
+private let (exactRounds, maximumRounds) = (16, 4096)
 
 /// A state that later paths are compared with.
 final class Checkpoint {
@@ -314,7 +336,9 @@ extension Layout {
         for function in functions { result[function] = true }
         for (index, instruction) in instructions.enumerated() {
             switch instruction.opcode.shape {
-            case .conditionalJump, .mayGoto: result[index] = true
+            case .conditionalJump, .mayGoto:
+                result[index] = true
+                result[Int(targets[index])] = true
             case .jump: result[Int(targets[index])] = true
             case .call(.local): if index + 1 < instructions.count { result[index + 1] = true }
             case .call(.helper): if isCallingBack(instruction) { result[index] = true }
