@@ -27,7 +27,7 @@ extension Walk {
                 throw fail(.unreleased, "a tail call does not come back, but \(held())")
             }
         case .loop, .forEachMapElem, .userRingbufDrain, .findVma:
-            let flags = call.helper == .loop || call.helper == .forEachMapElem ? registers[4] : registers[5]
+            let flags = call.helper == .findVma ? registers[5] : registers[4]
             guard flags.isScalar else { throw fail(.argument, "the flags of \(call.helper.name) must be a number") }
         case .spinLock:
             guard state.lock == 0 else { throw fail(.lock, "a lock is held already; one at a time") }
