@@ -288,6 +288,10 @@ extension Walk {
             if subject.strictLeaks, kind == .write { throw fail(.readOnly, "the packet is read-only") }
             try checkPacket(pointer, register, offset, size)
         case .object:
+            if let object = objects[Int(pointer.size)], isSocket(object) {
+                try checkSocket(object, pointer, register, offset, size, kind)
+                return
+            }
             throw fail(
                 .unsupported,
                 "\(name) is \(describe(pointer)); reading its fields needs the kernel's types",
@@ -326,6 +330,33 @@ extension Walk {
                     + (first == last ? "\(first)" : "\(first) to \(last)") + " goes beyond its end",
                 register,
                 .bounds(offsets: first...last, size: size, limit: limit)
+            )
+        }
+    }
+
+    private func isSocket(_ object: HelperPrototype.KernelObject) -> Bool {
+        switch object {
+        case .socket, .socketCommon, .tcpSocket: true
+        case .task, .requestSocket, .btfSocket, .anySocket, .cgroup, .file, .other: false
+        }
+    }
+
+    private func checkSocket(
+        _ object: HelperPrototype.KernelObject,
+        _ pointer: RegisterState,
+        _ register: Register,
+        _ offset: Int64,
+        _ size: Int,
+        _ kind: AccessKind
+    ) throws(VerifierError) {
+        if kind == .write { throw fail(.readOnly, "r\(register.rawValue) is a socket, which is read-only", register) }
+        guard let start = pointer.constantOffset, let place = Int(exactly: start + offset),
+            maySocketRead(object, offset: place, size: size)
+        else {
+            throw fail(
+                .outOfBounds,
+                "r\(register.rawValue) is a socket, which has no field of \(size) bytes at offset \(offset)",
+                register
             )
         }
     }

@@ -162,14 +162,20 @@ struct Walk {
         // The newest states are the likeliest to match, and those of a loop being walked lie one behind the other.
         var open = 0
         var index = explored[pc].count
+        // The more rounds were kept, the fewer are.
+        let sparsity = 1 + index / 512
         while index > 0, open < maximumOpen {
             index -= 1
             let old = explored[pc][index]
             guard old.open == 0 else {
                 open += 1
-                if try isLoop(old, isRound, compares: open <= maximumCompared) { return true }
+                if isRound || open <= maximumCompared, try isLoop(old, isRound, compares: open <= maximumCompared) {
+                    return true
+                }
                 // States of many rounds are of little use.
-                if !isRound, jumps - jumpsAtCheckpoint < 8, statistics.processed - processedAtCheckpoint < 40 {
+                if !isRound, jumps - jumpsAtCheckpoint < 8 * sparsity,
+                    statistics.processed - processedAtCheckpoint < 40 * sparsity
+                {
                     keep = false
                 }
                 continue
@@ -302,7 +308,7 @@ private let maximumPending = 8192
 
 /// States of loops being walked that are looked at, and those that are compared to find that a loop never ends; one that
 /// is not found this way ends at the limit of instructions.
-private let (maximumOpen, maximumCompared) = (64, 8)
+private let (maximumOpen, maximumCompared) = (24, 4)
 
 /// Rounds of callbacks and `may_goto` loops that are walked one by one, before numbers that differ between them are
 /// forgotten: those that do not matter, then all.
