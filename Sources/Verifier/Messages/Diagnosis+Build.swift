@@ -93,9 +93,52 @@ struct DiagnosisBuilder {
         if let first = steps.first, let label = originLabel(first, register) {
             places.insert(place(first.instruction, label), at: 0)
         }
-        if let amount = amount { places.append(amount) }
+        if let amount { places.append(amount) }
+        if let release { places.append(place(release, "given back here")) }
+        if error.rule == .uninitialized, steps.isEmpty, let decision = lastDecision {
+            let way = decision.taken ? "taken" : "not taken"
+            places.append(
+                place(decision.instruction, "where this jump is \(way), r\(register.rawValue) is never written")
+            )
+        }
         var seen: Set<Int> = [error.instruction]
-        return places.filter { seen.insert($0.instruction).inserted }
+        let here = source(error.instruction)
+        return places.filter { place in
+            // A place that reads like the offending one says nothing new.
+            let isHere = here != nil && place.source?.line == here?.line && place.source?.column == here?.column
+            return !isHere && seen.insert(place.instruction).inserted
+        }
+    }
+
+    /// The call that gave back what the register pointed to: a number now, though it was made as a pointer.
+    var release: Int? {
+        guard error.kernelType == "scalar", let first = steps.first, first.kind == .called,
+            let made = path(of: first.instruction), let maker = helper(subject.instructions[first.instruction]),
+            let prototype = HelperPrototype.of(maker, for: subject.type), givesReference(prototype)
+        else { return nil }
+        return error.path[made...].first { index in
+            helper(subject.instructions[index]).flatMap { HelperPrototype.of($0, for: subject.type) }?.releasesArgument
+                ?? false
+        }
+    }
+
+    private func givesReference(_ prototype: HelperPrototype) -> Bool {
+        switch prototype.result {
+        case .ringRecordOrNull, .dynptrMemoryOrNull, .kernelObject(_, _, isReference: true): true
+        case .scalar, .range, .void, .mapValueOrNull, .mapValue, .kernelObject, .atMostSize: false
+        }
+    }
+
+    /// Where an instruction is on the path, the last time.
+    private func path(of instruction: Int) -> Int? { error.path.lastIndex(of: instruction) }
+
+    /// The last condition on the path.
+    private var lastDecision: (instruction: Int, taken: Bool)? {
+        for index in error.path.indices.dropLast().reversed() {
+            guard case .conditionalJump = subject.instructions[error.path[index]].opcode.shape else { continue }
+            return (error.path[index], error.path[index + 1] != error.path[index] + 1)
+        }
+        return nil
     }
 
     /// Where the number was made that a pointer was moved by.
@@ -115,7 +158,7 @@ struct DiagnosisBuilder {
     private func originLabel(_ step: ValueTrace.Step, _ register: Register) -> String? {
         let name = "r\(step.register.rawValue)"
         let isSame = !steps.contains { $0.kind == .changed }
-        let value = isSame ? error.value.map { ": \($0)" } ?? "" : ""
+        let value = isSame && release == nil ? error.value.map { ": \($0)" } ?? "" : ""
         switch step.kind {
         case .called, .made: return "\(name) was made here\(value)"
         case .lost: return "this call leaves no value in \(name); calls keep r6 to r9 only"
@@ -136,15 +179,18 @@ struct DiagnosisBuilder {
         if let origin = error.origin { entries.append((last(origin), "\(position(origin)): \(code(origin)) took it")) }
         let from = entries.map(\.position).max() ?? 0
         // Decisions say why the path is one of those where it goes wrong.
-        var decisions: [(position: Int, text: String)] = []
+        var decisions: [(position: Int, text: String, count: Int)] = []
         for index in path.indices.dropLast() where index >= from || showsAllDecisions {
             guard case .conditionalJump = subject.instructions[path[index]].opcode.shape else { continue }
             let taken = path[index + 1] != path[index] + 1
-            decisions.append(
-                (index, "\(position(path[index])): \(code(path[index])) was \(taken ? "taken" : "not taken")")
-            )
+            let text = "\(position(path[index])): \(code(path[index])) was \(taken ? "taken" : "not taken")"
+            if let last = decisions.last, last.text == text {
+                decisions[decisions.count - 1].count += 1
+            } else {
+                decisions.append((index, text, 1))
+            }
         }
-        entries += decisions.suffix(6)
+        entries += decisions.suffix(6).map { ($0.position, $0.count > 1 ? "\($0.text), again and again" : $0.text) }
         entries.sort { $0.position < $1.position }
         return entries.map(\.text)
     }
@@ -194,10 +240,22 @@ struct DiagnosisBuilder {
         case (.unavailableHelper, _):
             guard subject.platform == .kernel, let helper else { return nil }
             return "program of this type cannot use helper \(helper.name)#\(helper.rawValue)"
+        case (.leak, _): return instruction?.opcode == .exit ? "\(register) leaks addr as return value" : nil
+        // Since 6.13 some types have a stack for each function, and nothing to complain of.
+        case (.stackTooDeep, _): return nil
+        case (.stackBounds, _): return "invalid \(isWrite ? "write to" : "read from") stack \(register) off=…"
+        case (.mapType, _):
+            switch helper {
+            // Rings have no keys, and that is what is said first.
+            case .mapLookupElem?, .mapUpdateElem?, .mapDeleteElem?, nil: return nil
+            default: return "cannot pass map_type … into func …"
+            }
+        case (.argument, _): return argumentWording(register)
+        case (.pointerArithmetic, _): return arithmeticWording(register)
         case (.unknownHelper, _): return instruction.map { "invalid func unknown#\($0.imm)" }
         default: break
         }
-        guard var text = error.rule.text.kernel, !text.contains("…") else { return nil }
+        guard var text = error.rule.text.kernel else { return nil }
         if text.contains("{R}") {
             guard error.register != nil else { return nil }
             text.replace("{R}", with: register)
@@ -208,5 +266,46 @@ struct DiagnosisBuilder {
         }
         text.replace("{I}", with: "\(error.slot)")
         return text
+    }
+    /// The instruction, or the helper through the argument at hand, writes memory.
+    private var isWrite: Bool {
+        guard let instruction else { return false }
+        if case .store = instruction.opcode.shape { return true }
+        guard let helper, let number = error.register?.rawValue, (1...5).contains(number) else { return false }
+        switch HelperPrototype.of(helper, for: subject.type)?.arguments[Int(number) - 1] {
+        case .memory(isOut: true, _)?, .fixedMemory(_, isOut: true, _)?, .mapValueOut?, .updatedMemory?: return true
+        default: return false
+        }
+    }
+
+    private func argumentWording(_ register: String) -> String? {
+        guard let helper, let type = error.kernelType, let number = error.register?.rawValue, (1...5).contains(number)
+        else { return nil }
+        switch HelperPrototype.of(helper, for: subject.type)?.arguments[Int(number) - 1] {
+        case .allocationSize?, .constant?: return "\(register) is not a known constant"
+        case .dynptr?, .constantString?, .spinLock?, .timer?, .kernelObject?, .unsupported?, .unused?, .anything?, nil:
+            return nil
+        case .map?, .mapKey?, .mapValue?, .mapValueOrNull?, .mapValueOut?, .memory?, .updatedMemory?, .fixedMemory?,
+            .size?, .ringRecord?, .context?, .contextOrNull?, .callback?, .callbackContext?:
+            return "\(register) type=\(type) expected=…"
+        }
+    }
+
+    private func arithmeticWording(_ register: String) -> String? {
+        guard let instruction, let type = error.kernelType,
+            case .arithmetic(let op, let width, let operand) = instruction.opcode.shape
+        else { return nil }
+        if width == .w32 { return "\(register) 32-bit pointer arithmetic prohibited" }
+        guard op == .add || op == .sub else {
+            // `r1 *= 8`: the operator as the log writes it.
+            let words = error.text.split(separator: " ")
+            return words.count == 3 ? "\(register) pointer arithmetic with \(words[1]) operator prohibited" : nil
+        }
+        switch type {
+        case "map_ptr", "pkt_end", "func": return "\(register) pointer arithmetic on \(type) prohibited"
+        default: break
+        }
+        return operand == .reg && error.what.contains("least number")
+            ? "math between \(type) pointer and register with unbounded min value is not allowed" : nil
     }
 }

@@ -179,8 +179,8 @@ extension RuleText {
         "A helper that releases something was called with something that the program does not hold, or gave back before.",
         wrong: "bpf_ringbuf_submit(e, 0);\nbpf_ringbuf_discard(e, 0);",
         right: "bpf_ringbuf_submit(e, 0);",
-        kernel: "arg 1 is an unacquired reference",
-        fix: "give each thing back once"
+        kernel: "R1 must be referenced when passed to release function",
+        fix: "give each thing back once, and only what a helper gave"
     )
 
     static let lock = RuleText(
@@ -233,7 +233,7 @@ extension RuleText {
     )
 
     static let unsupported = RuleText(
-        "not supported",
+        "works only in the kernel",
         "Not supported",
         """
         Something that exists only in the kernel: kernel functions (kfuncs), variables and objects of the kernel, indirect

@@ -47,7 +47,7 @@ extension RuleText {
         """,
         wrong: "static int depth(struct node *n) { return 1 + depth(n->next); }",
         right: "for (int i = 0; i < 32 && n; i++) n = n->next;",
-        kernel: "recursive call from …",
+        kernel: "the call stack of 9 frames is too deep",
         fix: "write a loop with a constant bound instead"
     )
 
@@ -57,7 +57,7 @@ extension RuleText {
         "A chain of calls may have 8 frames, that of the program included, as in Linux (MAX_CALL_FRAMES).",
         wrong: "a() calls b() calls c() … calls i()   // nine functions",
         right: "static __always_inline int i(…)       // no frame of its own",
-        kernel: "the call stack of 9 frames is too deep !",
+        kernel: "the call stack of 9 frames is too deep",
         fix: "make the innermost functions static __always_inline"
     )
 

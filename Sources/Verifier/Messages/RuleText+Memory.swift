@@ -57,7 +57,7 @@ extension RuleText {
     )
 
     static let contextAccess = RuleText(
-        "no such field in the context",
+        "context access is not allowed",
         "Memory safety",
         """
         Which fields of the context a program may read or write, and how wide, depends on the program's type. uprobes get

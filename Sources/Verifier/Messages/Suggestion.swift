@@ -20,8 +20,6 @@ extension DiagnosisBuilder {
         case .unavailableHelper, .unknownHelper: return otherHelper ?? general
         case .gplOnly: return general
         case .unreleased: return unreleased ?? general
-        case .notOwned:
-            return "the record was submitted or discarded before; it must not be used or given back after that"
         case .returnValue, .callback:
             guard case .result(let range) = error.detail else { return general }
             return range.count == 1
@@ -31,7 +29,8 @@ extension DiagnosisBuilder {
         case .tooComplex, .endlessLoop: return general
         case .empty, .controlFlow, .unreachable, .recursion, .callsTooDeep, .stackTooDeep, .uninitializedStack,
             .framePointer, .stackBounds, .misaligned, .writeOnly, .corruptedPointer, .specialField,
-            .pointerComparison, .division, .badOperation, .context, .leak, .lock, .functionContract, .unsupported,
+            .pointerComparison, .division, .badOperation, .notOwned, .context, .leak, .lock, .functionContract,
+            .unsupported,
             .unresolvedRelocation, .programType:
             return general
         }
@@ -85,18 +84,13 @@ extension DiagnosisBuilder {
             return "\(register) is an address of the traced process, or a number: read it with\n"
                 + "bpf_probe_read_user(&copy, sizeof copy, pointer)"
         }
-        switch maker {
-        case .ringbufSubmit?, .ringbufDiscard?:
-            return "the record is not the program's any more; use it before it is submitted or discarded"
-        default: break
-        }
-        // What a release made a number of.
-        if steps.contains(where: {
-            $0.kind == .called && helper(subject.instructions[$0.instruction]) == .ringbufReserve
-        }) {
-            return "the record was given back before; use it before bpf_ringbuf_submit() or bpf_ringbuf_discard()"
-        }
-        return nil
+        return afterRelease
+    }
+
+    /// What was a pointer until it was given back.
+    private var afterRelease: String? {
+        guard let release, let helper = helper(subject.instructions[release]) else { return nil }
+        return "\(position(release)) gave it back; nothing may be done with it after \(helper.name)()"
     }
 
     private var outOfBounds: String? {
@@ -144,7 +138,9 @@ extension DiagnosisBuilder {
         if let last = steps.last, last.kind == .lost {
             return "keep what is needed after a call in a variable of its own (r6 to r9); calls use up r1 to r5"
         }
-        if instruction?.opcode == .exit { return "return a value on every path" }
+        if instruction?.opcode == .exit {
+            return "return a value on every path, or give the variable one where it is declared"
+        }
         let isArgument = error.register.map { (2...5).contains($0.rawValue) } ?? false
         if isArgument, helper != nil {
             return
@@ -157,6 +153,7 @@ extension DiagnosisBuilder {
     }
 
     private var argument: String? {
+        if let afterRelease { return afterRelease }
         guard let helper, let register = error.register, (1...5).contains(register.rawValue) else { return nil }
         let argument = HelperPrototype.of(helper, for: subject.type)?.arguments[Int(register.rawValue) - 1]
         switch argument {
@@ -168,9 +165,10 @@ extension DiagnosisBuilder {
             return "pass the pointer that bpf_ringbuf_reserve() gave, not one moved or copied from memory"
         case .allocationSize?, .constant?: return "the number must be a constant, such as sizeof(*event)"
         case .constantString?: return "use a string literal, which lies in .rodata"
+        case .dynptr?: return "make it with bpf_ringbuf_reserve_dynptr() first; one that was given back is void"
         case .callback?: return "pass a static function of the program"
         case .unused?, .anything?, .mapValueOut?, .memory?, .updatedMemory?, .fixedMemory?, .size?, .callbackContext?,
-            .spinLock?, .timer?, .dynptr?, .kernelObject?, .unsupported?, nil:
+            .spinLock?, .timer?, .kernelObject?, .unsupported?, nil:
             return nil
         }
     }
@@ -186,6 +184,9 @@ extension DiagnosisBuilder {
 
     private var pointerArithmetic: String? {
         guard let instruction else { return nil }
+        if error.kernelType == "map_ptr" {
+            return "a map has no bytes of its own: look a value up with bpf_map_lookup_elem()"
+        }
         switch instruction.opcode.shape {
         case .arithmetic(.add, .w64, .reg), .arithmetic(.sub, .w64, .reg):
             return
