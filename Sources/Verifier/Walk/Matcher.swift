@@ -29,6 +29,9 @@ struct Matcher {
         allSlots: Bool
     ) -> Bool {
         guard new.frames.count == old.frames.count, new.references.count == old.references.count else { return false }
+        // The frame above which nothing reads the stack of frames below.
+        var reach = new.depth
+        while reach > 0, slots(new, reach, at: pc, needs) != .max { reach -= 1 }
         pairs.removeAll(keepingCapacity: true)
         lastTemporaryID = .max
         for depth in new.frames.indices {
@@ -47,7 +50,8 @@ struct Matcher {
                 // again with the arguments that it was given.
                 need = needs[returnPoint(new.frames[depth + 1])]
                 if !new.frames[depth + 1].isCallback { need.live &= 0b11_1100_0000 }
-                need.slots = .max
+                // What is reached through pointers from frames above, see `NeedsAnalysis.call`.
+                if depth < reach { need.slots = .max }
             }
             for register in 0..<10 where need.isLive(register) {
                 guard
@@ -83,6 +87,10 @@ struct Matcher {
             if new.frames[depth].stack != old.frames[depth].stack { return false }
         }
         return new.references == old.references
+    }
+
+    private func slots(_ state: borrowing State, _ depth: Int, at pc: Int, _ needs: [Needs]) -> UInt64 {
+        needs[depth == state.depth ? pc : returnPoint(state.frames[depth + 1])].slots
     }
 
     /// Where the caller of a frame goes on; a callback's helper is called again.

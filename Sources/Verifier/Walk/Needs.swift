@@ -160,7 +160,8 @@ struct NeedsAnalysis {
             if matters { result.slots |= slots(instruction.src, instruction, size, index) }
         case .store(let size, let operand):
             let written = slots(instruction.dst, instruction, size, index)
-            let mayMatter = after.slots & written != 0
+            // A frame of a caller knows itself what matters of it.
+            let mayMatter = written == .max || after.slots & written != 0
             result.relevant |= dst
             if operand == .reg, mayMatter { result.relevant |= src }
             // Of a slot that is written in part, the rest may be read.
@@ -169,7 +170,7 @@ struct NeedsAnalysis {
             let base = operation == .loadAcquire ? instruction.src : instruction.dst
             let touched = slots(base, instruction, size, index)
             result.relevant |= operation == .loadAcquire ? src : dst
-            if case .storeRelease = operation, after.slots & touched != 0 { result.relevant |= src }
+            if case .storeRelease = operation, touched == .max || after.slots & touched != 0 { result.relevant |= src }
             // What was there goes to a register, r0 for a comparison.
             if after.relevant & kills != 0 { result.slots |= touched }
         case .conditionalJump(_, _, let operand):
@@ -217,7 +218,8 @@ struct NeedsAnalysis {
             result.relevant |= callee.relevant & RegisterSet.arguments.bits
             result.live |= contracts[layout.callee(of: index)]
             result.relevant |= contracts[layout.callee(of: index)]
-            result.slots = .max
+            // The callee reads its caller's frames, or calls what does.
+            if callee.slots == .max { result.slots = .max }
         case .kernelFunction, .register:
             result.live |= RegisterSet.arguments.bits
             result.relevant |= RegisterSet.arguments.bits
