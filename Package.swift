@@ -21,6 +21,12 @@ let inTarget: [SwiftSetting] =
 /// For modules of the library that run before and after programs, not while they run.
 let small: [SwiftSetting] = [.unsafeFlags(["-Osize"], .when(configuration: .release))]
 
+/// Aligned like a cache line, so that where the interpreter's dispatch lies in one does not depend on code elsewhere: where it straddles
+/// two, everything takes half as long again.
+let interpreter: [SwiftSetting] = [
+    .unsafeFlags(["-Xllvm", "-x86-experimental-pref-innermost-loop-alignment=6"], .when(configuration: .release))
+]
+
 let cSettings: [CSetting] = [
     .unsafeFlags(["-Wall", "-Wextra", "-Werror", "-std=gnu17", "-fno-stack-protector", "-fPIC"])
 ]
@@ -32,7 +38,11 @@ let agentTargets: [Target] = [
     .target(name: "CRuntime", dependencies: ["CSession"], cSettings: cSettings),
     .target(name: "ISA", swiftSettings: inTarget),
     .target(name: "Runtime", dependencies: ["ISA", "CSession", "CRuntime"], swiftSettings: inTarget),
-    .target(name: "UBPFVM", dependencies: ["ISA", "Runtime", "CSession", "CRuntime"], swiftSettings: inTarget),
+    .target(
+        name: "UBPFVM",
+        dependencies: ["ISA", "Runtime", "CSession", "CRuntime"],
+        swiftSettings: inTarget + interpreter
+    ),
     .target(
         name: "JIT",
         dependencies: ["ISA", "Runtime", "UBPFVM", "CSession", "CRuntime"],
@@ -109,7 +119,8 @@ let controllerTargets: [Target] = [
     .target(
         name: "Controller",
         dependencies: [
-            "ISA", "Loader", "Verifier", "VerifierInput", "JSON", "Runtime", "UBPFVM", "Kernel", "Symbols", "Planner", "Inject",
+            "ISA", "Loader", "Verifier", "VerifierInput", "JSON", "Runtime", "UBPFVM", "Kernel", "Symbols", "Planner",
+            "Inject",
             "CSession", "CLinux",
         ],
         swiftSettings: common

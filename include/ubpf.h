@@ -59,8 +59,8 @@ int ubpf_vm_register(ubpf_vm *vm, uint32_t id, ubpf_helper helper);
 /// Lets programs read and write `size` bytes at `memory` in addition; one such block a VM. Before compiling.
 int ubpf_vm_allow(ubpf_vm *vm, void *memory, size_t size);
 
-/// Instructions that a checked run may execute before it is stopped; 0: no limit. Default 16,777,216. Before compiling. Compiled code
-/// charges functions without loops and rounds of loops as a whole, so it may be stopped up to their length earlier than the interpreter.
+/// Instructions that a checked run may execute before it is stopped; 0: no limit. Default 16,777,216. Before compiling. Where ways of
+/// similar length part, compiled code counts the shorter one: it is never stopped where ubpf_vm_run() is not, but may execute a few times as many.
 int ubpf_vm_set_budget(ubpf_vm *vm, uint64_t instructions);
 
 /// Loads `size` bytes (at most 16 MB) of little-endian BPF instructions in place of any earlier program, which stays where they are refused. Every

@@ -58,7 +58,7 @@ package struct EmbeddingError: Error, Sendable {
     static func stopped(_ trap: Trap, in program: [Instruction]) -> EmbeddingError {
         if trap.instruction == noInstruction {
             return EmbeddingError(
-                "the memory given to the compiled function is none: it starts at \(trap.value), its size is wrong"
+                "the memory given to the compiled function is none: it starts at \(hexadecimal(trap.value)), its size is wrong"
             )
         }
         return EmbeddingError(trap.description(in: program))

@@ -24,6 +24,8 @@ extension Machine {
         // Kept over the run, even if a helper loads another program.
         let program = unsafe state.pointee.program
         guard !program.linked.isEmpty else { throw .noProgram }
+        // As is what it may execute.
+        let budget = unsafe state.pointee.budget
         var result: UInt64 = 0
         let trap = unsafe withContext(memory, program.stackSize) { context in
             result = unsafe program.linked.withUnsafeBufferPointer { code in
@@ -36,7 +38,7 @@ extension Machine {
                     r2: memory.high - memory.low
                 )
             }
-            unsafe state.pointee.executed = unsafe state.pointee.budget &- context.pointee.budget
+            unsafe state.pointee.executed = unsafe budget &- context.pointee.budget
         }
         if let trap = Trap(trap) { throw .stopped(trap, in: program.instructions) }
         return result

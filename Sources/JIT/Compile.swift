@@ -76,9 +76,7 @@ package struct CompiledPrograms: ~Copyable {
                 switch error {
                 case .tooFar(_, bytes: 1) where options.allowsShortJumps: options.allowsShortJumps = false
                 case .full where options.room < 1 << 16: options.room *= 8
-                case .full, .tooFar, .unboundLabel, .crossesFunctions, .unknownHelper, .unsupported, .noSession,
-                    .system:
-                    throw error
+                case .full, .tooFar, .unboundLabel, .crossesFunctions, .noSession, .system: throw error
                 }
             }
         }

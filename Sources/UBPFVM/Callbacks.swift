@@ -53,6 +53,13 @@ package func takeTailCall(_ context: UnsafeMutablePointer<cruntime_context>, map
     return target
 }
 
+/// A helper that calls functions of the program: `bpf_loop` or `bpf_for_each_map_elem`.
+@_noLocks @inline(never)
+func callBack(_ activation: Activation, frame: UInt64, helper: UInt64, _ r: Registers) -> UInt64 {
+    helper == HelperNumber.loop
+        ? callLoop(activation, frame: frame, r) : callForEach(activation, frame: frame, r)
+}
+
 /// `callx`: calls the function of this program or the helper that a register names.
 @_noLocks @inline(never)
 func callAddress(_ activation: Activation, frame: UInt64, address: UInt64, _ r: Registers) -> UInt64 {
@@ -63,12 +70,10 @@ func callAddress(_ activation: Activation, frame: UInt64, address: UInt64, _ r: 
     switch address {
     case _ where unsafe context.pointee.user_helpers != nil && address < UInt64(CRUNTIME_USER_HELPERS):
         return unsafe callHelper(context, UInt32(truncatingIfNeeded: address), r[1], r[2], r[3], r[4], r[5])
-    case HelperNumber.tailCall:
-        // The verifier of Linux knows tail calls by their immediate; through a register there is nothing to go by.
+    case HelperNumber.tailCall, HelperNumber.loop, HelperNumber.forEachMapElem:
+        // The verifier of Linux knows these by their immediate; through a register there is nothing to go by.
         unsafe raiseTrap(context, .unsupported, value: address)
         return 0
-    case HelperNumber.loop: return callLoop(activation, frame: frame, r)
-    case HelperNumber.forEachMapElem: return callForEach(activation, frame: frame, r)
     default:
         guard let number = UInt32(exactly: address) else {
             unsafe raiseTrap(context, .unknownHelper, value: address)
@@ -76,6 +81,40 @@ func callAddress(_ activation: Activation, frame: UInt64, address: UInt64, _ r: 
         }
         return unsafe callHelper(context, number, r[1], r[2], r[3], r[4], r[5])
     }
+}
+
+/// Whether a function starts at an instruction; a trap where none does.
+@_noLocks
+private func mayEnter(_ activation: Activation, _ entry: Int) -> Bool {
+    if entry < Int(activation.count), unsafe activation.program[entry].startsFunction { return true }
+    unsafe raiseTrap(activation.context, .badJump, value: UInt64(entry))
+    return false
+}
+
+/// The function that a register names for a helper to call back; nil and a trap where it names none, even if it would never run.
+@_noLocks
+private func callback(_ activation: Activation, _ handle: UInt64) -> Int? {
+    guard let entry = FunctionHandle.index(handle) else {
+        unsafe raiseTrap(activation.context, .badArgument, value: handle)
+        return nil
+    }
+    return mayEnter(activation, entry) ? entry : nil
+}
+
+/// Takes instructions from the budget for what a helper does in place of the program; false and a trap where too few are left.
+@_noLocks
+package func chargeBudget(_ context: UnsafeMutablePointer<cruntime_context>, _ count: UInt64) -> Bool {
+    let observer = unsafe context.pointee.observer
+    let left = unsafe observer?.pointee.budget ?? context.pointee.budget
+    let rest = left < count ? 0 : left &- count
+    if let observer = unsafe observer {
+        unsafe observer.pointee.budget = rest
+    } else {
+        unsafe context.pointee.budget = rest
+    }
+    if left >= count { return true }
+    unsafe raiseTrap(context, .budget, value: 0)
+    return false
 }
 
 /// Runs a function of the program in a frame of its own.
@@ -92,25 +131,19 @@ private func callFunction(
 ) -> UInt64 {
     let context = unsafe activation.context
     guard frame + 1 < Interpreter.maximumFrames else {
-        unsafe raiseTrap(context, .callDepth, value: frame + 1)
+        unsafe raiseTrap(context, .callDepth, value: Interpreter.maximumFrames)
         return 0
     }
-    guard entry < Int(activation.count), unsafe activation.program[entry].startsFunction else {
-        unsafe raiseTrap(context, .badJump, value: UInt64(entry))
-        return 0
-    }
+    guard mayEnter(activation, entry) else { return 0 }
     return execute(activation, entry: Int32(truncatingIfNeeded: entry), frame: frame + 1, r1, r2, r3, r4, r5)
 }
 
 /// `bpf_loop(nr_loops, callback, context, flags)`: how often the callback ran (Linux kernel/bpf/bpf_iter.c).
-@_noLocks @inline(never)
-func callLoop(_ activation: Activation, frame: UInt64, _ r: Registers) -> UInt64 {
+@_noLocks
+private func callLoop(_ activation: Activation, frame: UInt64, _ r: Registers) -> UInt64 {
     let context = unsafe activation.context
     let count = UInt32(truncatingIfNeeded: r[1])
-    guard let entry = FunctionHandle.index(r[2]) else {
-        unsafe raiseTrap(context, .badArgument, value: r[2])
-        return 0
-    }
+    guard let entry = callback(activation, r[2]) else { return 0 }
     if r[4] != 0 { return Failure.invalid }
     if count > Interpreter.mayGotoLimit { return Failure.tooBig }
     var done: UInt32 = 0
@@ -124,14 +157,10 @@ func callLoop(_ activation: Activation, frame: UInt64, _ r: Registers) -> UInt64
 }
 
 /// `bpf_for_each_map_elem(map, callback, context, flags)`: elements seen (Linux kernel/bpf/hashtab.c, arraymap.c).
-@_noLocks @inline(never)
-func callForEach(_ activation: Activation, frame: UInt64, _ r: Registers) -> UInt64 {
+@_noLocks
+private func callForEach(_ activation: Activation, frame: UInt64, _ r: Registers) -> UInt64 {
     let context = unsafe activation.context
-    guard let map = unsafe guestMap(context, r[1]) else { return 0 }
-    guard let entry = FunctionHandle.index(r[2]) else {
-        unsafe raiseTrap(context, .badArgument, value: r[2])
-        return 0
-    }
+    guard let entry = callback(activation, r[2]), let map = unsafe guestMap(context, r[1]) else { return 0 }
     switch map.family {
     case .hash, .perCPUHash, .array, .perCPUArray: break
     case .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
@@ -141,14 +170,17 @@ func callForEach(_ activation: Activation, frame: UInt64, _ r: Registers) -> UIn
     if r[4] != 0 { return Failure.invalid }
     // An array's key lies nowhere in memory: it gets a frame of the stack, between the caller's and the callback's.
     guard frame + 2 < Interpreter.maximumFrames else {
-        unsafe raiseTrap(context, .callDepth, value: frame + 2)
+        unsafe raiseTrap(context, .callDepth, value: Interpreter.maximumFrames)
         return 0
     }
     let arrayKey = unsafe context.pointee.stack_high &- (frame + 2) &* Interpreter.frameSize
     let slot = unsafe slot(context, for: map)
     var cursor = MapCursor()
     var seen: UInt64 = 0
-    while cursor.advance(map, slot: slot) {
+    while true {
+        let isElement = cursor.advance(map, slot: slot)
+        guard unsafe chargeBudget(context, cursor.skipped) else { return 0 }
+        guard isElement else { return seen }
         let value = unsafe UInt64(UInt(bitPattern: cursor.value))
         var key = unsafe UInt64(UInt(bitPattern: cursor.key))
         if key == 0 {
@@ -157,8 +189,7 @@ func callForEach(_ activation: Activation, frame: UInt64, _ r: Registers) -> UIn
         }
         let stop = callFunction(activation, frame: frame + 1, entry: entry, r[1], key, value, r[3], 0)
         seen += 1
-        if stop != 0 { break }
         if unsafe context.pointee.trap.kind != 0 { return 0 }
+        if stop != 0 { return seen }
     }
-    return seen
 }

@@ -32,12 +32,8 @@ package enum Interpreter {
         unsafe context.pointee.trap.kind = 0
         unsafe context.pointee.trap.instruction = UInt32.max
         unsafe context.pointee.tail_calls = 0
-        let activation = unsafe Activation(
-            context: context,
-            program: program,
-            count: count,
-            reserve: beginBudget(context) / 2
-        )
+        unsafe beginBudget(context)
+        let activation = unsafe Activation(context: context, program: program, count: count)
         let result = execute(activation, entry: 0, frame: 0, r1, r2, 0, 0, 0)
         unsafe endRun(context)
         return result
@@ -50,8 +46,6 @@ struct Activation {
     let context: UnsafeMutablePointer<cruntime_context>
     var program: UnsafePointer<LinkedInstruction>
     var count: Int32
-    /// Budget that `may_goto` loops leave for the rest of the program.
-    let reserve: UInt64
 }
 
 /// Runs one frame until its `exit`; calls are calls of this function, which is what saves r6 to r9 and r10.
@@ -439,7 +433,7 @@ private func interpret(
             case .jumpSignedLessEqual32Imm: if r[signedLow: i.dst] <= i.signedImm32 { pc = program[i.target] }
             case .jumpSignedLessEqual32Reg: if r[signedLow: i.dst] <= r[signedLow: i.src] { pc = program[i.target] }
             case .mayGoto:
-                if mayGotoLeft == 0 || (unsafe isShort(context, budget, activation.reserve)) {
+                if mayGotoLeft == 0 {
                     pc = program[i.target]
                 } else {
                     mayGotoLeft &-= 1
@@ -447,7 +441,7 @@ private func interpret(
 
             // MARK: Calls
             case .callLocal:
-                guard frame + 1 < Interpreter.maximumFrames else { (trap, value) = (.callDepth, frame + 1); break run }
+                guard frame + 1 < Interpreter.maximumFrames else { (trap, value) = (.callDepth, 8); break run }
                 unsafe context.pointee.budget = budget
                 r[0] = execute(activation, entry: Int32(i.target), frame: frame + 1, r[1], r[2], r[3], r[4], r[5])
                 budget = unsafe context.pointee.budget
@@ -457,14 +451,18 @@ private func interpret(
                 case HelperNumber.tailCall:
                     let target = unsafe tailCallTarget(context, map: r[2], index: r[3])
                     if unsafe context.pointee.trap.kind != 0 { break run }
+                    r[0] = UInt64(bitPattern: Int64(target))
                     if target >= 0 {
                         activation.enter(program: target)
                         program = unsafe Code(activation.program)
                         pc = program[0]
+                        mayGotoLeft = Interpreter.mayGotoLimit
+                        // All that the other program is given is its context.
+                        r.enterProgram()
                     }
                 case HelperNumber.loop, HelperNumber.forEachMapElem:
                     unsafe context.pointee.budget = budget
-                    r[0] = callAddress(activation, frame: frame, address: i.imm, r)
+                    r[0] = callBack(activation, frame: frame, helper: i.imm, r)
                     budget = unsafe context.pointee.budget
                     if unsafe context.pointee.trap.kind != 0 { break run }
                 default:

@@ -21,6 +21,13 @@ struct Registers {
         @_noLocks nonmutating set { unsafe base[index] = newValue }
     }
 
+    /// Clears all but r1 and r10, as a program begins that a tail call goes to.
+    @_noLocks @inline(never)
+    func enterProgram() {
+        unsafe base[0] = 0
+        for index in 2...9 { unsafe base[index] = 0 }
+    }
+
     /// The lower half; writing it clears the upper half, as every 32-bit operation does (RFC 9669 section 4.1).
     @inline(__always)
     subscript(low index: Int) -> UInt32 {

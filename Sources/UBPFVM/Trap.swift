@@ -34,10 +34,11 @@ package struct Trap: Error, Equatable, Sendable {
         case .misaligned: "atomic operation on \(hexadecimal(value)), which is not a multiple of its size"
         case .budget: "ran for too many instructions"
         case .callDepth: "calls nest deeper than \(Interpreter.maximumFrames) frames"
-        case .unknownHelper: "calls helper \(value), which this runtime does not have"
+        case .unknownHelper:
+            "calls helper \(value >> 32 == 0 ? "\(value)" : hexadecimal(value)), which this runtime does not have"
         case .badArgument: "helper argument \(hexadecimal(value)) is no valid pointer, map or size"
         case .unsupported: "has no meaning outside the kernel"
-        case .badJump: "jumps out of the program, to instruction \(value)"
+        case .badJump: "calls instruction \(value), where no function starts"
         case .stopped: "stopped by its observer"
         case .wrongMapType: "the helper does not work on the type of map \(value)"
         }
@@ -51,4 +52,4 @@ package struct Trap: Error, Equatable, Sendable {
 }
 
 /// A number as C writes it.
-private func hexadecimal(_ value: UInt64) -> String { "0x" + String(value, radix: 16) }
+package func hexadecimal(_ value: UInt64) -> String { "0x" + String(value, radix: 16) }

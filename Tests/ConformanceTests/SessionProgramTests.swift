@@ -167,15 +167,198 @@ import UBPFVM
         #expect { try fixture.run(1) } throws: { ($0 as? Trap)?.kind == .badWrite }
     }
 
-    @Test func mayGotoEndsALoopAndLeavesBudget() throws {
+    /// Counts rounds, not instructions, as the kernel does; whoever wants an end before has the budget.
+    @Test func mayGotoEndsALoopAfterItsRounds() throws {
         let fixture = try SessionFixture()
-        fixture.budget = 10_000
         try fixture.add([
             .mov64(.r0, 0), .label("loop"), .mayGoto(to: "end"), .add64(.r0, 1), .jump(to: "loop"), .label("end"),
             .exit,
         ])
-        let passes = try fixture.run()
-        // Unchecked code has no budget, only the limit of passes.
-        if SessionEngine.current == .jit { #expect(passes == 8 << 20) } else { #expect(passes > 1000 && passes < 5000) }
+        fixture.budget = 1 << 26
+        #expect(try fixture.run() == 8 << 20)
+        guard SessionEngine.current != .jit else { return }
+        fixture.budget = 10_000
+        #expect { try fixture.run() } throws: { ($0 as? Trap)?.kind == .budget }
+    }
+
+    /// Each frame has its rounds, and so has the program that a tail call goes to.
+    @Test func mayGotoCountsAnewInEachFrameAndProgram() throws {
+        let fixture = try SessionFixture(maps: [Self.programs])
+        fixture.budget = 1 << 27
+        let loop: [Statement] = [.label("loop"), .mayGoto(to: "end"), .add64(.r7, 1), .jump(to: "loop"), .label("end")]
+        let other: [Statement] = [.label("f loop"), .mayGoto(to: "f end"), .add64(.r0, 1), .jump(to: "f loop")]
+        try fixture.add(
+            [.mov64(.r7, 0)] + loop + [
+                .call("f"), .jumpNotEqual(.r0, 8 << 20, to: "out"), .jumpNotEqual(.r7, 8 << 20, to: "out"),
+                .loadMap(.r2, 0), .mov64(.r3, 0), .call(.tailCall), .label("out"), .mov64(.r0, 1), .exit,
+                .function("f"), .mov64(.r0, 0),
+            ] + other + [.label("f end"), .exit]
+        )
+        try fixture.add([.mov64(.r7, 0)] + loop + [.mov64(.r0, .r7), .exit])
+        entry(fixture.open(), 0, 1)
+        #expect(try fixture.run() == 8 << 20)
+    }
+
+    /// A way that is not gone costs nothing: in a loop, and in a function.
+    @Test(arguments: [10, 100, 5000])
+    func longWaysThatAreNotGoneAreNotCharged(_ length: Int) throws {
+        let cold = [Statement](repeating: .add64(.r3, 1), count: length)
+        let fixture = try SessionFixture()
+        fixture.budget = 130_000
+        try fixture.add(
+            [
+                .mov64(.r6, 0), .label("loop"), .mayGoto(to: "end"), .add64(.r6, 1), .jumpEqual(.r6, 10_000, to: "end"),
+                .call("f"), .jumpEqual(.r0, 5, to: "loop"),
+            ] + cold + [
+                .jump(to: "loop"), .label("end"), .mov64(.r0, .r6), .exit,
+                .function("f"), .mov64(.r0, 5), .jumpEqual(.r0, 5, to: "f end"),
+            ] + cold + [.mov64(.r0, .r3), .label("f end"), .exit]
+        )
+        #expect(try fixture.run() == 10_000)
+        // What the interpreter counts exactly, checked code counts to within a factor.
+        let executed = fixture.budget &- fixture.lastContext.budget
+        switch SessionEngine.current {
+        case .vm: #expect(executed == 79_998)
+        case .checkedJIT: #expect(executed <= 79_998 && executed > 79_998 / 2)
+        case .jit: break
+        }
+    }
+
+    /// A long way that is gone is charged.
+    @Test func longWaysThatAreGoneAreCharged() throws {
+        guard SessionEngine.current != .jit else { return }
+        let fixture = try SessionFixture()
+        fixture.budget = 1 << 20
+        try fixture.add(
+            [
+                .mov64(.r6, 0), .label("loop"), .add64(.r6, 1), .jumpEqual(.r6, 10_000, to: "end"),
+                .jumpEqual(.r6, 0, to: "loop"),
+            ]
+                + [Statement](repeating: .add64(.r3, 1), count: 5000)
+                + [.jump(to: "loop"), .label("end"), .mov64(.r0, .r6), .exit]
+        )
+        #expect { try fixture.run() } throws: { ($0 as? Trap)?.kind == .budget }
+    }
+
+    /// A helper that calls back wants a function even where it would never call it.
+    @Test func forgedCallbacksThatWouldNeverRunAreStopped() throws {
+        // r1 to r4, and whether the helper would do nothing.
+        let empty: [Statement] = [.loadMap(.r1, 1)]
+        let loops: [(first: [Statement], flags: Int64, helper: Helper)] = [
+            ([.mov64(.r1, 0)], 0, .loop), ([.mov64(.r1, 5)], 1, .loop), ([.mov64(.r1, 9 << 20)], 0, .loop),
+            ([.mov64(.r1, 1)], 0, .loop), (empty, 0, .forEachMapElem), (empty, 1, .forEachMapElem),
+            ([.mov64(.r1, 77)], 0, .forEachMapElem), ([.loadMap(.r1, 0)], 0, .forEachMapElem),
+        ]
+        for target in [3, 100_000, 0x7fff_ffff, 0xffff_ffff] {
+            for (first, flags, helper) in loops {
+                for isHidden in [false, true] {
+                    let handle = Int64(bitPattern: FunctionHandle.make(target))
+                    let hidden: [Statement] = isHidden ? [.store64(.r10, -8, .r2), .load64(.r2, .r10, -8)] : []
+                    let fixture = try SessionFixture(maps: [Self.programs, Self.hash])
+                    let code = first + [.loadImm64(.r2, handle)] + hidden + [.mov64(.r3, 0), .mov64(.r4, flags)]
+                    try fixture.add(code + [.call(helper), .exit])
+                    let trap = Trap(.badJump, instruction: code.count, value: UInt64(target))
+                    #expect(throws: trap, "\(helper) \(flags)") { try fixture.run() }
+                }
+            }
+        }
+    }
+
+    /// What changes which instructions run is called by its number in the instruction only.
+    @Test(arguments: [12, 164, 181] as [Int64])
+    func callsThroughRegistersOfHelpersThatCallAreStopped(_ number: Int64) throws {
+        guard SessionEngine.current != .jit else { return }
+        let fixture = try SessionFixture(maps: [Self.programs])
+        try fixture.add([
+            .mov64(.r1, 3), .loadFunction(.r2, "f"), .mov64(.r3, 0), .mov64(.r4, 0), .mov64(.r5, number),
+            .callRegister(.r5), .exit, .function("f"), .mov64(.r0, 0), .exit,
+        ])
+        #expect(throws: Trap(.unsupported, instruction: 5, value: UInt64(number))) { try fixture.run() }
+    }
+
+    /// All that a tail call passes on is the context, and a program finds nothing else in its registers.
+    @Test func tailCallsPassNothingButTheContext() throws {
+        let fixture = try SessionFixture(maps: [Self.programs])
+        try fixture.add(
+            (Register.r4.rawValue...9).compactMap { Register(rawValue: $0) }.map { .mov64($0, 7) } + [
+                .loadMap(.r2, 0), .mov64(.r3, 0), .call(.tailCall), .mov64(.r0, 1), .exit,
+            ]
+        )
+        // Unchecked code leaves in r6 to r9 what the caller of the run had there.
+        let seen: [Register] =
+            SessionEngine.current == .jit ? [.r2, .r3, .r4, .r5] : [.r2, .r3, .r4, .r5, .r6, .r7, .r8, .r9]
+        try fixture.add(seen.map { .or64(.r0, $0) } + [.add64(.r0, .r1), .exit])
+        entry(fixture.open(), 0, 1)
+        #expect(try fixture.run(r1: 40) == 40)
+    }
+
+    /// Looking for elements where there are none takes time, and is charged.
+    @Test func emptyBucketsAreCharged() throws {
+        guard SessionEngine.current != .jit else { return }
+        let large = MapParameters(name: "large", type: .hash, keySize: 8, valueSize: 8, maxEntries: 4096)
+        let fixture = try SessionFixture(maps: [large])
+        fixture.budget = 100_000
+        try fixture.add([
+            .mov64(.r6, 100), .label("loop"), .loadMap(.r1, 0), .loadFunction(.r2, "f"), .mov64(.r3, 0), .mov64(.r4, 0),
+            .call(.forEachMapElem), .sub64(.r6, 1), .jumpNotEqual(.r6, 0, to: "loop"), .exit,
+            .function("f"), .mov64(.r0, 0), .exit,
+        ])
+        #expect(throws: Trap(.budget, instruction: 5, value: 0)) { try fixture.run() }
+        fixture.budget = 10_000_000
+        #expect(try fixture.run() == 0)
+        let executed = fixture.budget &- fixture.lastContext.budget
+        #expect(executed >= 100 * 4096 && executed < 200 * 4096)
+    }
+
+    /// Calls of what there is not, which loaders leave where constants decide that nobody comes by.
+    @Test(arguments: [
+        (Opcode.callHelper, TrapKind.unknownHelper), (.callKernelFunction, .unsupported), (.loadAbs32, .unsupported),
+    ])
+    func whatThereIsNotIsNoMatterUntilItRuns(_ opcode: Opcode, _ kind: TrapKind) throws {
+        let statement = Statement.op(opcode, imm: 195_896_080)
+        let fixture = try SessionFixture()
+        try fixture.add([.mov64(.r0, .r1), .jumpEqual(.r0, 1, to: "end"), statement, .label("end"), .exit])
+        #expect(try fixture.run(r1: 1) == 1)
+        #expect { try fixture.run(r1: 2) } throws: {
+            guard let trap = $0 as? Trap else { return false }
+            return trap.kind == kind && trap.instruction == 2
+        }
+        #expect(try fixture.run(r1: 1) == 1)
+    }
+
+    /// Frames of callbacks count like others: a function `depth` calls down calls through a register or is called back.
+    @Test(arguments: [0, 1, 2, 3], [false, true])
+    func callbacksNestEightDeep(_ kind: Int, _ isHidden: Bool) throws {
+        guard SessionEngine.current != .jit else { return }
+        let hidden: [Statement] = isHidden ? [.store64(.r10, -16, .r2), .load64(.r2, .r10, -16)] : []
+        let last: [Statement] =
+            switch kind {
+            case 0: [.loadFunction(.r2, "leaf")] + hidden + [.callRegister(.r2)]
+            case 1:
+                [.loadFunction(.r2, "leaf")] + hidden + [.mov64(.r1, 1), .mov64(.r3, 0), .mov64(.r4, 0), .call(.loop)]
+            case 2:
+                [.loadFunction(.r2, "leaf")] + hidden + [
+                    .loadMap(.r1, 0), .mov64(.r3, 0), .mov64(.r4, 0), .call(.forEachMapElem),
+                ]
+            default: [.call("leaf")]
+            }
+        // Of an array's elements the key has a frame of its own.
+        let needed = kind == 2 ? 2 : 1
+        for calls in 1...8 {
+            let fixture = try SessionFixture(maps: [Self.array])
+            let code: [Statement] =
+                [.mov64(.r1, Int64(calls)), .call("f"), .mov64(.r0, 9), .exit]
+                + [.function("f"), .sub64(.r1, 1), .jumpEqual(.r1, 0, to: "last"), .call("f"), .exit, .label("last")]
+                + last + [.exit, .function("leaf"), .store64(.r10, -512, -1), .mov64(.r0, 0), .exit]
+            try fixture.add(code)
+            if 1 + calls + needed <= 8 {
+                #expect(try fixture.run() == 9, "\(calls) calls")
+            } else {
+                #expect("\(calls) calls") { try fixture.run() } throws: {
+                    guard let trap = $0 as? Trap else { return false }
+                    return trap.kind == .callDepth && trap.value == 8
+                }
+            }
+        }
     }
 }

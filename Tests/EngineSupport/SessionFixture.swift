@@ -37,8 +37,6 @@ package final class SessionFixture {
     }
 
     private let mapCount: Int
-    private var imageSize: UInt64 = 0
-    private var sharedSize: UInt64 = 0
 
     deinit {
         image?.deallocate()
@@ -77,7 +75,6 @@ package final class SessionFixture {
         shared.initializeMemory(as: UInt8.self, repeating: 0, count: built.sharedSize)
         built.initializeShared(shared)
         (self.image, self.shared) = (image, shared)
-        (imageSize, sharedSize) = (UInt64(built.bytes.count), UInt64(built.sharedSize))
         let view = SessionView(
             image: image.assumingMemoryBound(to: UInt8.self),
             shared: shared.assumingMemoryBound(to: UInt8.self)
@@ -152,15 +149,16 @@ package final class SessionFixture {
         (0..<512).map { stack.load(fromByteOffset: 8 * $0, as: UInt64.self) }
     }
 
-    /// Whether a value points into what programs may know: their stack and the session.
+    /// Whether a value points into what programs may read, which is less than the session: not where its tables are.
     package func isGuest(_ value: UInt64) -> Bool {
-        let view = open()
         let ranges = [
             (context.pointee.stack_low, context.pointee.stack_high),
-            (UInt64(UInt(bitPattern: view.shared)), UInt64(UInt(bitPattern: view.shared)) + sharedSize),
-            (UInt64(UInt(bitPattern: view.image)), UInt64(UInt(bitPattern: view.image)) + imageSize),
+            (context.pointee.guest_low, context.pointee.guest_high),
+            (context.pointee.rodata_low, context.pointee.rodata_high),
+            (context.pointee.context_low, context.pointee.context_high),
+            (context.pointee.keys_low, context.pointee.keys_high),
         ]
-        return ranges.contains { $0.0 <= value && value <= $0.1 }
+        return ranges.contains { $0.0 <= value && value < $0.1 } || value == context.pointee.stack_high
     }
 }
 

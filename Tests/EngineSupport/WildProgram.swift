@@ -14,6 +14,10 @@ package struct WildProgram {
     private var functions: [[[Instruction]]] = []
     private var jumps: [(function: Int, group: Int, index: Int, to: Int)] = []
     private var calls: [(function: Int, group: Int, index: Int, to: Int)] = []
+    /// Handles of functions, or of what lies `beside` their first instruction.
+    private var handles: [(function: Int, group: Int, index: Int, to: Int, beside: Int)] = []
+    /// Whether the program may be called like its functions.
+    private var recurses = false
     private static let functionCount = 3
 
     /// Whether registers are read that hold what the engine likes: what calls and callers leave in them.
@@ -22,6 +26,7 @@ package struct WildProgram {
     /// A program, and the parts of it that can be left out.
     static func make(seed: UInt64, readsUndefined: Bool = false) -> (code: [Instruction], units: [Range<Int>]) {
         var program = WildProgram(random: SeededGenerator(seed: seed), readsUndefined: readsUndefined)
+        program.recurses = Bool.random(using: &program.random)
         for index in 0..<functionCount { program.addFunction(index) }
         let (code, starts) = program.assembled()
         var units: [Range<Int>] = []
@@ -42,7 +47,7 @@ package struct WildProgram {
         for register in [Register.r0, .r3, .r4, .r5, .r7, .r8, .r9] {
             // Both engines begin a program with zeros, and a function with its arguments, but not what else a function finds.
             let isArgument = register.rawValue >= 3 && register.rawValue <= 5
-            let isDefined = index == 0 || isArgument || readsUndefined
+            let isDefined = index == 0 && !recurses || isArgument || readsUndefined
             if isDefined, Int.random(in: 0..<4, using: &random) != 0 { continue }
             start.append(Instruction(.mov64Imm, dst: register, imm: immediate()))
         }
@@ -131,16 +136,24 @@ package struct WildProgram {
 
     private mutating func call(_ function: Int, _ group: Int) -> [Instruction] {
         var code: [Instruction] = []
-        switch Int.random(in: 0..<5, using: &random) {
+        switch Int.random(in: 0..<7, using: &random) {
         case 0...2:
             calls.append((function, group, 1, Int.random(in: 1..<Self.functionCount, using: &random)))
             code = [Instruction(.mov64Reg, dst: .r2, src: .r6), Instruction(.callLocal)]
         case 3:
             // A helper that there is, and ones that there are not.
             code = [Instruction(.mov64Imm, dst: .r2, imm: 3), Instruction(.callHelper, imm: pick([14, 999, 0, -1]))]
-        default:
-            let target = pick([Int64(bitPattern: FunctionHandle.make(100_000)), 14, 99_999, -1, 1 << 40])
+        case 4:
+            let target = pick([Int64(bitPattern: FunctionHandle.make(100_000)), 12, 14, 164, 181, 99_999, -1, 1 << 40])
             code = [Instruction(.loadImm64, dst: .r2, imm: target), Instruction(.callRegister, dst: .r2)]
+        default:
+            // What no call or reference goes to is no function, and neither is the middle of one.
+            let to = Int.random(in: (recurses ? 0 : 1)..<Self.functionCount, using: &random)
+            handles.append((function, group, 0, to, pick([0, 0, 0, 0, 1, 2, -1])))
+            code = [
+                Instruction(.loadImm64, dst: .r9), Instruction(.mov64Reg, dst: to == 0 ? .r1 : .r2, src: .r6),
+                Instruction(.callRegister, dst: .r9),
+            ]
         }
         for register in [Register.r1, .r2, .r3, .r4, .r5] where !readsUndefined || Bool.random(using: &random) {
             code.append(Instruction(.mov64Imm, dst: register, imm: immediate()))
@@ -170,6 +183,12 @@ package struct WildProgram {
         for call in calls {
             let at = starts[call.function][call.group] + call.index
             code[at].imm = Int64(slots(at + 1, starts[call.to][0]))
+        }
+        for handle in handles {
+            let at = starts[handle.function][handle.group] + handle.index
+            code[at].imm = Int64(
+                bitPattern: FunctionHandle.make(max(starts[handle.to][0] + handle.beside, recurses ? 0 : 1))
+            )
         }
         return (code, starts)
     }

@@ -79,18 +79,4 @@ import Testing
             #expect(plain == watched, "\(budget)")
         }
     }
-
-    @Test func mayGotoLeavesBudgetUnderObservation() throws {
-        let program = try link(
-            Assembly([
-                .mov64(.r0, 0), .label("loop"), .mayGoto(to: "end"), .add64(.r0, 1), .jump(to: "loop"), .label("end"),
-                .exit,
-            ]).instructions,
-            mapCount: 0
-        ) { _, _ in nil }
-        var runner = ProgramRunner()
-        runner.budget = 10_000
-        let plain = try runner.run(program)
-        #expect(try runner.run(program, observer: Recorder()) == plain)
-    }
 }

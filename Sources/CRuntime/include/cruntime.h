@@ -82,8 +82,8 @@ struct cruntime_context {
     uint64_t reserved;
     struct cruntime_reservation reservations[CRUNTIME_RESERVATIONS];
     struct cruntime_observer *_Nullable observer;  // of interpreted runs; null for none
-    // For compiled code: the stack pointer that a trap returns to, a spill, and what `may_goto` leaves of the budget.
-    uint64_t machine_stack, machine_scratch, machine_reserve;
+    // For compiled code: the stack pointer that a trap returns to, and a spill.
+    uint64_t machine_stack, machine_scratch;
     struct cruntime_window stack_window, guest_window, packet_window, context_window;
 };
 
@@ -101,7 +101,6 @@ enum {
     CRUNTIME_TRAP = offsetof(struct cruntime_context, trap),
     CRUNTIME_MACHINE_STACK = offsetof(struct cruntime_context, machine_stack),
     CRUNTIME_MACHINE_SCRATCH = offsetof(struct cruntime_context, machine_scratch),
-    CRUNTIME_MACHINE_RESERVE = offsetof(struct cruntime_context, machine_reserve),
     CRUNTIME_STACK_WINDOW = offsetof(struct cruntime_context, stack_window),
     CRUNTIME_GUEST_WINDOW = offsetof(struct cruntime_context, guest_window),
     CRUNTIME_PACKET_WINDOW = offsetof(struct cruntime_context, packet_window),

@@ -8,7 +8,6 @@ internal import Runtime
 enum ContextOffset {
     static var scratch: Int32 { Int32(truncatingIfNeeded: CRUNTIME_MACHINE_SCRATCH) }
     static var stackPointer: Int32 { Int32(truncatingIfNeeded: CRUNTIME_MACHINE_STACK) }
-    static var reserve: Int32 { Int32(truncatingIfNeeded: CRUNTIME_MACHINE_RESERVE) }
     static var budget: Int32 { Int32(truncatingIfNeeded: CRUNTIME_BUDGET) }
     static var pidTgid: Int32 { Int32(truncatingIfNeeded: CRUNTIME_PID_TGID) }
     static var trapKind: Int32 { Int32(truncatingIfNeeded: CRUNTIME_TRAP) }
@@ -75,14 +74,15 @@ extension Lowering {
     }
 
     /// An instruction that cannot run here; reaching it is a trap.
-    mutating func unsupported(_ number: Int64) throws(CodeError) {
-        if !isChecked { throw .unsupported(instruction: index) }
+    mutating func unsupported(_ number: Int64) {
         flush(0)
         asm.jump(trap(.unsupported, .number(number)))
     }
 
-    /// Takes instructions from the budget, at the head of a loop or function.
-    mutating func chargeBudget(_ count: Int32) {
+    /// Takes what is charged here from the budget.
+    mutating func chargeBudget() {
+        let count = layout.charges[index]
+        if count == 0 { return }
         asm.alu(.sub, .r9, count)
         asm.jump(.less, trap(.budget, .number(0)))
     }

@@ -39,7 +39,7 @@ extension Lowering {
         }
         flush(layout.live[index])
         guard let address = helperAddress(number) else {
-            if !isChecked { throw .unknownHelper(number: number, instruction: index) }
+            // Loaders leave calls of numbers that there are not where constants decide that nobody comes by.
             asm.jump(trap(.unknownHelper, .number(number)))
             return called()
         }
@@ -117,7 +117,10 @@ extension Lowering {
         asm.load(.rdi, .base(.r12, ContextOffset.scratch))
         leaveFrame()
         asm.lea(.r11, .label(shared.programs))
-        asm.jump(.indexed(.r11, .rax, scale: 3, 0))
+        asm.load(.r11, .indexed(.r11, .rax, scale: 3, 0))
+        // All that the other program is given is its context; C has used the other registers.
+        for register in [GPR.rax, .rsi, .rdx, .rcx, .r8] { asm.alu(.xor, register, register, .w32) }
+        asm.jump(.r11)
         asm.bind(stay)
         called()
     }

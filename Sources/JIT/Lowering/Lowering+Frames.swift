@@ -25,7 +25,6 @@ extension Lowering {
         let size = localSize()
         if size != 0 { asm.alu(.sub, .rsp, size) }
         if function.hasMayGoto { asm.store(.base(.rsp, 0), immediate: 8 << 20, size: .b32) }
-        if isChecked { chargeBudget(Int32(truncatingIfNeeded: function.end - function.start)) }
     }
 
     /// Undoes the prologue.
@@ -69,9 +68,6 @@ func writeEntry(_ body: Label, isChecked: Bool, canLeave: Bool, _ asm: inout Ass
     asm.load(.rbp, .base(.rdi, ContextOffset.stackHigh))
     asm.load(.r9, .base(.rdi, ContextOffset.budget))
     if isChecked {
-        asm.mov(.rax, .r9)
-        asm.shift(.shr, .rax, 1)
-        asm.store(.base(.r12, ContextOffset.reserve), .rax)
         for register in [GPR.rax, .rcx, .r8, .rbx, .r13, .r14, .r15] { asm.alu(.xor, register, register, .w32) }
     }
     asm.mov(.rdi, .rsi)

@@ -59,18 +59,10 @@ extension Lowering {
     }
 
     /// Where a conditional jump goes and what comes after it.
-    ///
-    /// Compilers that can jump only a short way make `if c goto +1; goto far` of `if not c goto far`; that is undone here.
     private mutating func destinations(_ instruction: LinkedInstruction) -> (target: Int, next: Int, isInverted: Bool) {
         let target = Int(instruction.target)
-        guard target == index + 2, target < function.end, layout.labels[index + 1] == nil else {
-            return (target, index + 1, false)
-        }
-        let following = unsafe code[index + 1]
-        switch following.opcode {
-        case .jump, .jumpLong: return (Int(following.target), target, true)
-        default: return (target, index + 1, false)
-        }
+        guard let far = unsafe layout.inverted(code, index, function) else { return (target, index + 1, false) }
+        return (far, target, true)
     }
 
     private mutating func condition(_ comparison: Comparison) -> Condition {
@@ -94,16 +86,12 @@ extension Lowering {
         settleAll(live)
     }
 
-    /// Jumps once the frame's iterations or half of the run's budget are used up.
+    /// Jumps once the frame's iterations are used up.
     mutating func mayGoto(_ instruction: LinkedInstruction) {
         let target = Int(instruction.target)
         flush(layout.live[target] | layout.live[index + 1])
         asm.alu(.cmp, .base(.rsp, 0), 0, .w32)
         jump(.equal, to: target)
-        if isChecked {
-            asm.alu(.cmp, .r9, .base(.r12, ContextOffset.reserve))
-            jump(.lessEqual, to: target)
-        }
         asm.alu(.sub, .base(.rsp, 0), 1, .w32)
     }
 }

@@ -75,6 +75,7 @@ struct Lowering: ~Copyable {
             try prologue()
             while index < function.end {
                 if let label = layout.labels[index] { startBlock(label) }
+                if isChecked { chargeBudget() }
                 drop(notIn: layout.live[index])
                 let instruction = unsafe code[index]
                 try lower(instruction)
@@ -91,9 +92,8 @@ struct Lowering: ~Copyable {
         flush(layout.live[index])
         zeroUpper = 0
         if isChecked { origins.merge(layout.origins[index]) }
-        if layout.loops[index] != 0 { asm.align(16) }
+        if layout.loops[index] { asm.align(16) }
         asm.bind(label)
-        if isChecked, layout.loops[index] != 0 { chargeBudget(layout.loops[index]) }
     }
 
     private mutating func lower(_ instruction: LinkedInstruction) throws(CodeError) {
@@ -111,7 +111,7 @@ struct Lowering: ~Copyable {
         case .signExtend(let width, let size): signExtend(instruction, width == .w64 ? .w64 : .w32, size)
         case .byteOrder(let order, let size): byteOrder(instruction, order, size)
         case .wide(let kind): try wide(instruction, kind)
-        case .packet, .call(.kernelFunction): try unsupported(instruction.imm)
+        case .packet, .call(.kernelFunction): unsupported(instruction.imm)
         case .load(let size, signed: let isSigned): load(instruction, AccessSize(size), isSigned: isSigned)
         case .store(let size, .imm): store(instruction, AccessSize(size), immediate: instruction.imm)
         case .store(let size, .reg): store(instruction, AccessSize(size))
@@ -136,7 +136,7 @@ struct Lowering: ~Copyable {
                 instruction.target == 0
                 ? unsafe UInt64(UInt(bitPattern: session.shared)) : unsafe UInt64(UInt(bitPattern: session.image))
             set(Int(instruction.dst), .constant(Int64(bitPattern: base) &+ instruction.imm))
-        case .variable: try unsupported(instruction.imm)
+        case .variable: unsupported(instruction.imm)
         }
     }
 }

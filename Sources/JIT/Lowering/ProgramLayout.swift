@@ -18,8 +18,10 @@ struct ProgramLayout {
     private(set) var functions: [Function] = []
     /// Label of each instruction that a jump ends at.
     private(set) var labels: [Label?]
-    /// For an instruction that a backward jump ends at: instructions of the longest such loop; else 0.
-    private(set) var loops: [Int32]
+    /// Whether a backward jump ends at an instruction.
+    private(set) var loops: [Bool]
+    /// What checked code takes from the budget before an instruction; mostly 0.
+    var charges: [Int32] = []
     /// Registers whose values are still needed before each instruction, one bit each; one element more than instructions.
     private(set) var live: [UInt16]
     /// What is known of registers where jumps end; only for checked code.
@@ -34,7 +36,7 @@ struct ProgramLayout {
     ) throws(CodeError) {
         let count = code.count
         labels = [Label?](repeating: nil, count: count)
-        loops = [Int32](repeating: 0, count: count)
+        loops = [Bool](repeating: false, count: count)
         live = [UInt16](repeating: 0, count: count + 1)
         estimate = [Int32](repeating: 0, count: count + 1)
         var isFunction = [Bool](repeating: false, count: count)
@@ -50,12 +52,12 @@ struct ProgramLayout {
             case .jump, .conditionalJump, .mayGoto:
                 if case .jump = instruction.opcode.shape { flows[index] = .jump } else { flows[index] = .either }
                 if labels[target] == nil { labels[target] = assembler.makeLabel() }
-                if target <= index { loops[target] = max(loops[target], Int32(truncatingIfNeeded: index - target + 1)) }
+                if target <= index { loops[target] = true }
             case .call(.local), .wide(.function): isFunction[target] = true
             case .exit: flows[index] = .end
             case .arithmetic, .negate, .signExtend, .byteOrder, .wide, .packet, .load, .store, .atomic, .call: break
             }
-            let bytes = estimatedSize(instruction, isChecked: isChecked) + (loops[index] != 0 ? 24 : 0)
+            let bytes = estimatedSize(instruction, isChecked: isChecked) + (loops[index] ? 24 : 0)
             estimate[index + 1] = estimate[index] + bytes
         }
         for index in 0..<count where isFunction[index] {
@@ -64,7 +66,10 @@ struct ProgramLayout {
         }
         for index in functions.indices { unsafe try look(at: index, code, effects) }
         unsafe findLive(code, effects, flows)
-        if isChecked { unsafe findOrigins(code) }
+        if isChecked {
+            unsafe findOrigins(code)
+            unsafe findCharges(code, flows)
+        }
     }
 
     /// The function that starts at an instruction.
@@ -132,8 +137,24 @@ struct ProgramLayout {
         }
     }
 
+    /// Where a conditional jump goes if it is not taken but jumps over an unconditional jump, which can be made one with it; else nil.
+    ///
+    /// Compilers that can jump only a short way make `if c goto +1; goto far` of `if not c goto far`.
+    func inverted(_ code: UnsafeBufferPointer<LinkedInstruction>, _ index: Int, _ function: Function) -> Int? {
+        guard unsafe Int(code[index].target) == index + 2, index + 2 < function.end, labels[index + 1] == nil else {
+            return nil
+        }
+        // Where the jump is charged on its own it stays.
+        if !charges.isEmpty, charges[index + 1] != 0 { return nil }
+        let following = unsafe code[index + 1]
+        switch following.opcode {
+        case .jump, .jumpLong: return Int(following.target)
+        default: return nil
+        }
+    }
+
     /// Where an instruction goes on.
-    private enum Flow {
+    enum Flow {
         case next, either, jump, end
 
         var jumps: Bool { self == .jump || self == .either }
@@ -151,7 +172,7 @@ struct ProgramLayout {
     ) {
         var late = false
         for index in stride(from: code.count - 1, through: 0, by: -1) where unsafe update(index, code, effects, flows) {
-            if loops[index] != 0 { late = true }
+            if loops[index] { late = true }
         }
         guard late else { return }
         // The jumps to an instruction, as a list through `next`; -1 at its end.

@@ -19,7 +19,7 @@ let tailCallEntry: HelperEntry = { _, map, index, _, _, context in
 /// `callx` of a helper, whose number is in the context's scratch.
 let callAddressEntry: HelperEntry = { r1, r2, r3, r4, r5, context in
     let number = unsafe context.pointee.machine_scratch
-    // Through a register there is no function to call back, nor a program to go over to; an embedder's helpers are just called.
+    // As in `callAddress`; an embedder's helpers are just called.
     let isOurs = unsafe context.pointee.user_helpers == nil
     guard !isOurs || (number != 12 && number != 164 && number != 181), let helper = UInt32(exactly: number) else {
         unsafe raiseTrap(context, number <= 181 ? .unsupported : .unknownHelper, value: number)
@@ -67,13 +67,15 @@ private func forEachStart(
     return 0
 }
 
-/// The next element: (map, state) → 1, or 0 at the end.
-let forEachStepEntry: HelperEntry = { handle, state, _, _, _, context in
+/// The next element: (map, state, whether it is charged) → 1, or 0 at the end.
+let forEachStepEntry: HelperEntry = { handle, state, isChecked, _, _, context in
     guard let map = unsafe guestMap(context, handle),
         let pointer = unsafe UnsafeMutablePointer<ForEachState>(bitPattern: UInt(state))
     else { return 0 }
-    guard unsafe pointer.pointee.cursor.advance(map, slot: slot(context, for: map)) else { return 0 }
+    let isElement = unsafe pointer.pointee.cursor.advance(map, slot: slot(context, for: map))
     let cursor = unsafe pointer.pointee.cursor
+    if isChecked != 0, unsafe !chargeBudget(context, cursor.skipped) { return 0 }
+    guard isElement else { return 0 }
     unsafe pointer.pointee.value = unsafe UInt64(UInt(bitPattern: cursor.value))
     unsafe pointer.pointee.key = unsafe UInt64(UInt(bitPattern: cursor.key))
     if unsafe pointer.pointee.key == 0 {

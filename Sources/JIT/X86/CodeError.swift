@@ -8,10 +8,6 @@ package enum CodeError: Error, Equatable, Sendable {
     case tooFar(offset: Int, bytes: Int)
     /// Control goes from one function of the program into another other than by a call.
     case crossesFunctions(instruction: Int)
-    /// A helper that this runtime does not have.
-    case unknownHelper(number: Int64, instruction: Int)
-    /// An instruction that has no meaning outside the kernel.
-    case unsupported(instruction: Int)
     /// Maps are used where there are none.
     case noSession(instruction: Int)
     /// mmap or mprotect failed.
@@ -29,9 +25,6 @@ package enum CodeError: Error, Equatable, Sendable {
         case .tooFar(let offset, let bytes): "the label used at offset \(offset) is out of reach of \(bytes) bytes"
         case .crossesFunctions(let instruction):
             "instruction \(instruction) goes on in another function of the program, which is not a call"
-        case .unknownHelper(let number, let instruction):
-            "instruction \(instruction) calls helper \(number), which this runtime does not have"
-        case .unsupported(let instruction): "instruction \(instruction) has no meaning outside the kernel"
         case .noSession(let instruction): "instruction \(instruction) uses a map, and there are none"
         case .system(.mmap, let errno): "no memory for code: mmap failed with errno \(errno)"
         case .system(.mprotect, let errno):

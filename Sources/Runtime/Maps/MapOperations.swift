@@ -97,6 +97,8 @@ package struct MapCursor {
     package private(set) var index: UInt32 = 0
     /// The element's value, of the given slot in per-CPU maps.
     package private(set) var value: UnsafeMutableRawPointer?
+    /// Buckets that the last step left behind.
+    package private(set) var skipped: UInt64 = 0
     private var bucket: UInt32 = 0
     private var node: UInt32 = 0
     private var isStarted = false
@@ -127,6 +129,7 @@ package struct MapCursor {
     private mutating func nextNode(_ map: MapView, _ slot: Int) -> Bool {
         let buckets = unsafe map.descriptor.pointee.bucket_count
         let limit = unsafe UInt64(map.descriptor.pointee.node_count)
+        skipped = 0
         if !isStarted {
             isStarted = true
             node = unsafe cruntime_load32(map.bucketWords(0))
@@ -141,6 +144,7 @@ package struct MapCursor {
                 return true
             }
             bucket &+= 1
+            skipped &+= 1
             if bucket < buckets { node = unsafe cruntime_load32(map.bucketWords(bucket)) }
         }
         return false
