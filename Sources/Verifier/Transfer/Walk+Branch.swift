@@ -18,13 +18,13 @@ extension Walk {
         }
         let target = Int(layout.targets[pc])
         let isSame = operand == .reg && instruction.dst == instruction.src
+        try checkComparison(instruction, comparison, left, right, operand)
         if let taken = decided(comparison, width, left, right, isSame) {
             decide()
             let next = taken ? target : pc + 1
             trail.go(from: pc, to: next)
             return next
         }
-        try checkComparison(instruction, comparison, left, right, operand)
         let here = trail.tip
         var other = state
         var isPossible = (taken: true, notTaken: true)
@@ -96,13 +96,22 @@ extension Walk {
         _ operand: Operand
     ) throws(VerifierError) {
         guard subject.strictLeaks, left.isPointer || right.isPointer else { return }
-        if left.isNullable, right.isNull, comparison == .equal || comparison == .notEqual { return }
+        let isEquality = comparison == .equal || comparison == .notEqual
+        if isEquality, right.isNull, left.isNullable || mayCompareWithNull(left) { return }
         if isPacketComparison(left, right) { return }
         throw fail(
             .pointerComparison,
             "r\(instruction.dst.rawValue) is \(describe(left)); comparing it tells where things are in memory",
             instruction.dst
         )
+    }
+
+    /// Pointers that the kernel knows not to be NULL, so that a comparison tells nothing.
+    private func mayCompareWithNull(_ pointer: RegisterState) -> Bool {
+        switch pointer.kind {
+        case .mapValue, .mapKey, .map, .memory, .object: true
+        case .none, .scalar, .context, .stack, .packet, .packetMeta, .packetEnd, .function, .dynptr: false
+        }
     }
 
     // MARK: - What a condition tells
