@@ -60,6 +60,46 @@ final class Files: Sendable {
             "tracepoint.bpf.c",
             include + "SEC(\"tracepoint/sched/sched_process_exec\") int on_exec(void *c) { return 0; }" + license
         )
+        let counts = """
+            struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 8); __type(key, int); __type(value, long); }
+                counts SEC(".maps");
+
+            """
+        let refused = """
+            SEC("uprobe/libc:malloc")
+            int on_malloc(void *ctx)
+            {
+                int key = 1;
+                long *v = bpf_map_lookup_elem(&counts, &key);
+                *v += 1;
+                return 0;
+            }
+
+            """
+        try write("refused.bpf.c", include + counts + refused + license)
+        try write(
+            "mixed.bpf.c",
+            include + counts + refused
+                + """
+                SEC("uprobe/libc:malloc")
+                int good(void *ctx)
+                {
+                    int key = 1;
+                    long *v = bpf_map_lookup_elem(&counts, &key);
+                    if (v) *v += 1;
+                    return 0;
+                }
+                SEC("uprobe/libc:malloc")
+                int leaks(void *ctx)
+                {
+                    int key = 1;
+                    long *v = bpf_map_lookup_elem(&counts, &key);
+                    if (v) *v = (long)ctx;
+                    return 0;
+                }
+                SEC("lsm/file_open") int elsewhere(void *ctx) { return 0; }
+                """ + license
+        )
         let tools = String(program.dropLast("bin/ubpfrun".count)) + "share/ubpf/tools/memleak.bpf.o"
         let object = try Data(contentsOf: URL(fileURLWithPath: tools))
         try object.prefix(object.count / 2).write(to: URL(fileURLWithPath: directory + "/cut.o"))
