@@ -209,6 +209,8 @@ let messageGoldens: [String: String] = [
        |               ------------------ the number added, r6, comes from here
     26 |  struct big *b = bpf_map_lookup_elem(&buffer, &key);
        |                  ---------------------------------- r0 was made here
+    28 |  if (i > 64) return 0;
+       |      - r6 was compared here
     29 |  b->data[i] = 1;
        |  - r0 was computed here
        |             ^ r0 points into a value of 'buffer', 64 bytes; the access of 1 at offset 0 to 64 goes beyond its end
@@ -464,6 +466,8 @@ let messageGoldens: [String: String] = [
        | ---------------------- the number added, r6, comes from here
      6 | call bpf_map_lookup_elem#1
        | -------------------------- r0 was made here
+     9 | if r6 s< 0xfffffff7 goto pc+2
+       | ----------------------------- r6 was compared here
     10 | r0 += r6
        | -------- r0 was computed here
     11 | *(u8 *)(r0 +0) = 1

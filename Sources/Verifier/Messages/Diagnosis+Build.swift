@@ -93,7 +93,7 @@ struct DiagnosisBuilder {
         if let first = steps.first, let label = originLabel(first, register) {
             places.insert(place(first.instruction, label), at: 0)
         }
-        if let amount { places.append(amount) }
+        places += amount
         if let release { places.append(place(release, "given back here")) }
         if error.rule == .uninitialized, steps.isEmpty, let decision = lastDecision {
             let way = decision.taken ? "taken" : "not taken"
@@ -141,18 +141,27 @@ struct DiagnosisBuilder {
         return nil
     }
 
-    /// Where the number was made that a pointer was moved by.
-    private var amount: Diagnosis.Place? {
+    /// Where the number that a pointer was moved by was made, and where it was last compared.
+    private var amount: [Diagnosis.Place] {
         let change = steps.last { $0.kind == .changed }?.instruction ?? error.instruction
         guard subject.instructions.indices.contains(change),
             case .arithmetic(let op, _, .reg) = subject.instructions[change].opcode.shape, op == .add || op == .sub,
-            let position = error.path.lastIndex(of: change)
-        else { return nil }
+            let position = path(of: change)
+        else { return [] }
         let isSource = change == error.instruction && error.register == subject.instructions[change].src
         let register = isSource ? subject.instructions[change].dst : subject.instructions[change].src
+        var places: [Diagnosis.Place] = []
         let trace = ValueTrace(subject, path: Array(error.path[...position])).steps(to: register)
-        guard let first = trace.first, first.kind == .made || first.kind == .called else { return nil }
-        return place(first.instruction, "the number added, r\(register.rawValue), comes from here")
+        if let first = trace.first, first.kind == .made || first.kind == .called {
+            places.append(place(first.instruction, "the number added, r\(register.rawValue), comes from here"))
+        }
+        let compared = error.path[..<position].last { index in
+            let instruction = subject.instructions[index]
+            guard case .conditionalJump = instruction.opcode.shape else { return false }
+            return instruction.dst == register
+        }
+        if let compared { places.append(place(compared, "r\(register.rawValue) was compared here")) }
+        return places
     }
 
     private func originLabel(_ step: ValueTrace.Step, _ register: Register) -> String? {
