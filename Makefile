@@ -88,7 +88,7 @@ bench: build bench-programs ## our numbers beside heaptrack's and the kernel's
 	@scripts/deps bench
 	@scripts/bench
 
-fuzz: build ## random programs on all engines, and libFuzzer on decoder and loader, FUZZ_SECONDS (60) each
+fuzz: build ## random programs on all engines and the verifier, and libFuzzer on what reads input, FUZZ_SECONDS (60) each
 	@scripts/fuzz
 
 lint: ## format and layout checks

@@ -185,7 +185,7 @@ let testTargets: [Target] = [
     ),
     .executableTarget(
         name: "ubpf-fuzz",
-        dependencies: ["EngineSupport", "ISA"],
+        dependencies: ["EngineSupport", "ISA", "Loader", "Verifier", "VerifierInput"],
         path: "Fuzz/programs",
         swiftSettings: testing
     ),
@@ -218,7 +218,10 @@ func fuzzer(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 }
 
 let fuzzers: [Target] =
-    isFuzzer ? [fuzzer("decoder", ["ISA", "UBPFVM"]), fuzzer("loader", ["Loader", "Embedding"])] : []
+    isFuzzer ? [
+            fuzzer("decoder", ["ISA", "UBPFVM"]), fuzzer("loader", ["Loader", "Embedding"]),
+            fuzzer("verifier", ["EngineSupport", "ISA", "Verifier"]),
+        ] : []
 
 let package = Package(
     name: "ubpfrun",

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Plants mistakes in the compiler's source, one at a time, and checks that the random programs find each of them.
+"""Plants mistakes in the source of the compiler and of the verifier, one at a time, and checks that the random programs find each of
+them.
 
 usage: scripts/check-mutations.py [NAME...]     all of them without names; 5 to 30 s each
 
@@ -15,9 +16,10 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COPY = ROOT / "build" / "mutations"
 JIT = "Sources/JIT/Lowering/"
+SCALAR, WALK, TRANSFER = "Sources/Verifier/Scalar/", "Sources/Verifier/Walk/", "Sources/Verifier/Transfer/"
 
 # Kinds of random programs, and how many of them may pass a mistake by.
-PLAIN, WILD, SESSION = ([], 3000), (["--wild"], 3000), (["--session"], 3000)
+PLAIN, WILD, SESSION, VERIFIER = ([], 3000), (["--wild"], 3000), (["--session"], 3000), (["--verifier"], 20000)
 
 # name: (file, text, what it becomes, the kind of programs that has to find it[, (file, text, what it becomes)])
 MUTATIONS = {
@@ -82,6 +84,57 @@ MUTATIONS = {
     "rotation-of-other-counts": (
         JIT + "Lowering+Shifts.swift", "width == otherWidth,\n            count + rest == (width == .w64 ? 64 : 32)",
         "width == otherWidth", PLAIN),
+    # The verifier: operators.
+    "verifier-jsgt-off-by-one": (
+        SCALAR + "Scalar+Branch.swift", "case .signedGreater: return order(&a.flipped, &b.flipped, less: !taken, orEqual: !taken)",
+        "case .signedGreater: return order(&a.flipped, &b.flipped, less: !taken, orEqual: false)", VERIFIER),
+    "verifier-less-off-by-one": (
+        SCALAR + "Scalar+Branch.swift", "case .greater: return order(&a.unsigned, &b.unsigned, less: !taken, orEqual: !taken)",
+        "case .greater: return order(&a.unsigned, &b.unsigned, less: !taken, orEqual: false)", VERIFIER),
+    "verifier-narrow-result-keeps-upper-half": (
+        SCALAR + "Scalar+Arithmetic.swift", "let low = a.low.combined(op, b.low)\n",
+        "if op == .add { return apply(op, .w64, a, b) }\n        let low = a.low.combined(op, b.low)\n", VERIFIER),
+    "verifier-mask-forgets-zero": (
+        SCALAR + "Scalar+Branch.swift", "mask &= ~other.value\n            return value & other.value == 0",
+        "mask &= ~other.max\n            return value & other.value == 0", VERIFIER),
+    # Registers and stack.
+    "verifier-narrow-spill-keeps-upper-half": (
+        TRANSFER + "Walk+Stack.swift", "stored.scalar = stored.scalar.zeroExtended(from: size)\n", "", VERIFIER),
+    "verifier-cut-spill-keeps-link": (
+        TRANSFER + "Walk+Stack.swift", "if stored.scalar != value.scalar { (stored.id, stored.delta) = (0, 0) }\n", "", VERIFIER),
+    "verifier-overwritten-spill-stays": (
+        TRANSFER + "Walk+Stack.swift", "slot[byte] = slot.spilled.isNull ? .zero : .misc\n        }\n        stored.scalar",
+        "slot[byte] = .zero\n        }\n        stored.scalar", VERIFIER),
+    "verifier-copy-keeps-wrong-distance": (
+        TRANSFER + "Walk+Arithmetic.swift", "op == .add ? small : -small", "small", VERIFIER),
+    "verifier-copy-of-half-keeps-link": (
+        TRANSFER + "Walk+Arithmetic.swift", "if !fits { (source.id, source.delta) = (0, 0) }\n", "", VERIFIER),
+    "verifier-null-on-the-wrong-branch": (
+        TRANSFER + "Walk+Branch.swift", "setNull(left, isNull: (comparison == .equal) == taken)",
+        "setNull(left, isNull: (comparison == .equal) != taken)", VERIFIER),
+    "verifier-range-off-by-one": (
+        TRANSFER + "Walk+Memory.swift", "beyond || end > Int64(limit)", "beyond || end > Int64(limit) + 1", VERIFIER),
+    "verifier-stack-off-by-one": (
+        TRANSFER + "Walk+Stack.swift", "last + Int64(size) <= 0 else", "last + Int64(size) <= 1 else", VERIFIER),
+    "verifier-callback-sees-one-round-less": (
+        TRANSFER + "Walk+Call.swift", "arguments[0] = .scalar(.range(0...limit - 1))",
+        "arguments[0] = .scalar(.range(0...max(limit, 2) - 2))", VERIFIER),
+    # Paths that are taken for covered.
+    "verifier-address-is-not-relevant": (
+        WALK + "Needs.swift", "case .load(let size, _):\n            result.relevant |= src", "case .load(let size, _):", VERIFIER),
+    "verifier-store-frees-two-slots": (
+        WALK + "Needs.swift", "result.slots &= ~written }", "result.slots &= ~(written | written >> 1) }", VERIFIER),
+    "verifier-fetched-number-is-not-relevant": (
+        WALK + "Needs.swift", "if after.relevant & kills != 0 { result.slots |= touched }\n", "", VERIFIER),
+    "verifier-key-is-not-relevant": (
+        WALK + "Needs.swift", "if helper == .mapLookupElem, isDecided[index] { result.slots |= keySlots(index) }\n", "", VERIFIER),
+    "verifier-reads-do-not-go-on": (
+        WALK + "Walk.swift", "for frame in 0...state.depth { markRead(frame, old.reads[frame]) }\n", "", VERIFIER),
+    "verifier-links-are-not-compared": (
+        WALK + "Matcher.swift", "return match(old.id, new.id != 0 ? new.id : makeTemporaryID())", "return true", VERIFIER),
+    "verifier-rounds-of-other-calls": (
+        "Sources/Verifier/State/State.swift", "frames[depth].activation != 0, frames[depth].activation == old.frames[depth].activation,\n"
+        "                frames[depth].rounds > old.frames[depth].rounds", "rounds > old.rounds", VERIFIER),
 }
 
 

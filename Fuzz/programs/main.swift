@@ -15,6 +15,12 @@ struct Arguments {
     var hasSession = false
     /// Programs for the verifier: what it accepts must run as it says.
     var isVerified = false
+    /// Prints a program for the verifier and what is said of it.
+    var isShown = false
+    /// Where to write programs for the verifier, a file each.
+    var folder: String?
+    /// Objects to verify with and without pruning.
+    var objects: [String] = []
     var engines: [EngineKind] = [.reference, .vm, .jit, .checkedJIT, .plainJIT]
 
     init(_ words: [String]) {
@@ -32,12 +38,22 @@ struct Arguments {
                 isVerified = true
                 continue
             }
+            if word == "--show" {
+                isShown = true
+                continue
+            }
+            if word == "--objects" {
+                objects = Array(rest)
+                rest = []
+                continue
+            }
             if word == "--session" {
                 hasSession = true
                 continue
             }
             guard let value = rest.popFirst() else { Self.fail("\(word) needs a value") }
             switch word {
+            case "--write": folder = value
             case "--seed": seed = UInt64(value) ?? 1
             case "--count": count = UInt64(value) ?? 1
             case "--seconds": seconds = Double(value) ?? 1
@@ -95,24 +111,43 @@ func nameSeedOnCrash() {
     exit(1)
 }
 
+/// Writes a program as the kernel takes it.
+func write(_ program: [Instruction], to path: String) {
+    let bytes = encode(program).flatMap { slot in withUnsafeBytes(of: slot) { Array($0) } }
+    guard let file = fopen(path, "w") else { Arguments.fail("\(path) cannot be written") }
+    fwrite(bytes, 1, bytes.count, file)
+    fclose(file)
+}
+
 let arguments = Arguments(Array(CommandLine.arguments.dropFirst()))
 nameSeedOnCrash()
+if !arguments.objects.isEmpty { exit(verifyObjects(arguments.objects) ? 0 : 1) }
 let start = seconds()
 var shown = start
 var refused = 0
 var seed = arguments.seed
 var done: UInt64 = 0
 var soundness = SoundnessCounts()
-if arguments.isVerified {
-    let faults = try KnownMistake.all.compactMap { try $0.fault() }
-    report(faults.isEmpty ? nil : faults.joined(separator: "\n"))
-}
+let verdicts = arguments.isVerified && arguments.engines.contains(.kernel) ? try KernelVerdicts() : nil
 while done < arguments.count, arguments.seconds == 0 || seconds() - start < arguments.seconds {
     currentSeed = seed
     if done & 255 == 0 { alarm(20) }
     if arguments.isWild {
         report(try compareWild(seed: seed).difference)
         report(try compareUndefined(seed: seed))
+        seed += 1
+        done += 1
+        continue
+    }
+    if arguments.isShown { print(showVerdicts(seed: seed, isForKernel: verdicts != nil)) }
+    if let folder = arguments.folder {
+        write(VerifiedProgram.make(seed: seed), to: "\(folder)/\(seed)")
+        seed += 1
+        done += 1
+        continue
+    }
+    if let verdicts {
+        report(try verdicts.compare(seed: seed))
         seed += 1
         done += 1
         continue
@@ -158,6 +193,14 @@ while done < arguments.count, arguments.seconds == 0 || seconds() - start < argu
 }
 if arguments.isWild {
     print("\(done) wild programs in \(Int(seconds() - start)) s, 0 disagreements between interpreter and checked code")
+    exit(0)
+}
+if arguments.isVerified {
+    let faults = try KnownMistake.all.compactMap { try $0.fault() }
+    report(faults.isEmpty ? nil : faults.joined(separator: "\n"))
+}
+if let verdicts {
+    print("\(verdicts.description)\n  \(Int(seconds() - start)) s")
     exit(0)
 }
 if arguments.isVerified {

@@ -5,9 +5,9 @@ import ISA
 /// A register, stack slot or frame of a run that no recorded state allows is a mistake of the verifier. After a walk with
 /// pruning only what `NeedsAnalysis` calls live and relevant is compared: the rest of a path that was pruned was never seen.
 package final class Recorder {
-    private var states: [[State]] = []
+    /// With the needs of that time: what the walk learns later matters to later states only.
+    private var states: [[(state: State, needs: [Needs])]] = []
     private var isFull: [Bool] = []
-    private var needs: [Needs] = []
     /// Every register and slot is compared.
     private var isExact = false
     private let limit: Int
@@ -19,8 +19,6 @@ package final class Recorder {
         let count = walk.layout.instructions.count
         states = Array(repeating: [], count: count)
         isFull = Array(repeating: false, count: count)
-        // What the walk learns later matters to later states only.
-        needs = walk.needs.needs
         isExact =
             !walk.subject.prunes
             && !walk.layout.instructions.contains {
@@ -28,50 +26,75 @@ package final class Recorder {
             }
     }
 
-    func add(_ state: State, at pc: Int) {
-        if states[pc].count < limit { states[pc].append(state) } else { isFull[pc] = true }
+    func add(_ state: State, _ needs: [Needs], at pc: Int) {
+        if states[pc].count < limit { states[pc].append((state, needs)) } else { isFull[pc] = true }
     }
 
     /// What no state at an instruction allows of a run that is about to execute it; nil where one allows it all.
     package func mismatch(at pc: Int, _ machine: Machine) -> String? {
         guard states.indices.contains(pc), !isFull[pc] else { return nil }
-        var nearest: (depth: Int, text: String)?
-        for state in states[pc].reversed() {
-            guard let difference = difference(state, machine, at: pc) else { return nil }
-            if nearest.map({ $0.depth < difference.depth }) ?? true { nearest = difference }
+        var nearest: Difference?
+        for (state, needs) in states[pc].reversed() {
+            guard let difference = difference(state, needs, machine, at: pc) else { return nil }
+            if nearest.map({ $0.progress < difference.progress }) ?? true { nearest = difference }
         }
         guard let nearest else { return "the verifier never came here" }
         return "\(nearest.text) (\(states[pc].count) states)"
     }
 
-    /// The first thing of a run that a state does not allow, and how far the comparison came.
-    private func difference(_ state: State, _ machine: Machine, at pc: Int) -> (depth: Int, text: String)? {
-        guard state.frames.count == machine.frames.count else {
-            return (0, "\(machine.frames.count) frames, not \(state.frames.count)")
+    /// The first thing of a run that a state does not allow.
+    private struct Difference {
+        /// How far the comparison came.
+        var progress: Int
+        var frame = 0
+        var place = Place.frames
+        var value: UInt64 = 0
+
+        enum Place {
+            case frames
+            case register(Int, RegisterState)
+            case slot(Int, StackSlot)
         }
+
+        var text: String {
+            switch place {
+            case .frames: "frame \(frame) was not called so"
+            case .register(let register, let known): "r\(register) of frame \(frame) is \(value), not \(known)"
+            case .slot(let index, let known): "r10-\(8 * (index + 1)) of frame \(frame) is \(value), not \(known)"
+            }
+        }
+    }
+
+    private func difference(_ state: State, _ needs: [Needs], _ machine: Machine, at pc: Int) -> Difference? {
+        guard state.frames.count == machine.frames.count else { return Difference(progress: 0) }
         var progress = 1
         for (depth, frame) in machine.frames.enumerated() {
             let known = state.frames[depth]
             if depth > 0, known.callSite != frame.callSite || known.isCallback != frame.isCallback {
-                return (progress, "frame \(depth) was called at \(frame.callSite), not \(known.callSite)")
+                return Difference(progress: progress, frame: depth)
             }
             let isTop = depth == machine.frames.count - 1
             let next = isTop ? pc : machine.frames[depth + 1].returnPoint
             let saved: UInt16 = isTop || machine.frames[depth + 1].isCallback ? 0x3ff : 0b11_1100_0000
             for register in 0..<10 where saved >> UInt16(register) & 1 != 0 {
                 progress += 1
-                let value = known.registers[register]
-                let isCompared = isExact || needs[next].isLive(register)
-                if !isCompared || (value.isScalar && !isExact && !needs[next].isRelevant(register)) { continue }
-                if !machine.allows(value, frame.registers[register]) {
-                    return (progress, "r\(register) of frame \(depth) is \(frame.registers[register]), not \(value)")
+                // Where a pointer points to that nothing uses depends on numbers that are not relevant either.
+                guard isExact || (needs[next].isLive(register) && needs[next].isRelevant(register)) else { continue }
+                let (value, allowed) = (frame.registers[register], known.registers[register])
+                if !machine.allows(allowed, value) {
+                    return Difference(
+                        progress: progress,
+                        frame: depth,
+                        place: .register(register, allowed),
+                        value: value
+                    )
                 }
             }
             guard isExact else { continue }
             for (index, slot) in known.stack.enumerated() {
-                let place = frame.registers[10] &- 8 &* UInt64(index + 1)
-                if !machine.allows(slot, machine.word(place)) {
-                    return (progress, "r10-\(8 * (index + 1)) of frame \(depth) is \(machine.word(place)), not \(slot)")
+                let value = machine.word(frame.registers[10] &- 8 &* UInt64(index + 1))
+                if !machine.allows(slot, value) {
+                    return Difference(progress: progress, frame: depth, place: .slot(index, slot), value: value)
                 }
             }
         }

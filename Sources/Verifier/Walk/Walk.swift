@@ -98,7 +98,7 @@ struct Walk {
             }
             statistics.processed += 1
             if statistics.processed > subject.limit { throw tooComplex() }
-            if let recorder { recorder.add(state, at: pc) }
+            if let recorder { recorder.add(state, needs.needs, at: pc) }
             guard let next = try step() else {
                 log?.end("the path ends")
                 return

@@ -2,10 +2,11 @@ package import ISA
 package import Verifier
 
 /// Programs that verifiers have accepted, ours among them, and must not; what they get wrong shows on the second path.
-package struct KnownMistake: Sendable {
+package struct KnownMistake: Sendable, CustomStringConvertible {
     package let name: String
     package let program: [Statement]
     package let rule: Rule
+    package var description: String { name }
 
     /// nil where the program is refused as it should be.
     package func fault() throws -> String? {

@@ -1,3 +1,4 @@
+internal import Glibc
 internal import ISA
 internal import Verifier
 
@@ -40,6 +41,73 @@ package func checkSoundness(
     var ignored = SoundnessCounts()
     let found = try checkSoundness(smaller, inputs, &ignored) ?? whole
     return "\(found.text)\n\(listing(smaller))\nThe whole program: \(whole.text)\n\(listing(program))"
+}
+
+/// The first random program that goes wrong where the interpreter does something else than the program says.
+package func firstSeed(finding mistake: PlantedMistake, in seeds: ClosedRange<UInt64>) throws -> UInt64? {
+    try seeds.first { seed in
+        let program = VerifiedProgram.make(seed: seed)
+        let planted = mistake.plant(in: program)
+        let recorder = Recorder()
+        guard planted != program, verdict(VerifiedSession.subject(program), recorder) == nil else { return false }
+        let inputs = VerifiedSession.inputs(seed: seed, count: 3)
+        return try VerifiedSession.fault(planted, inputs, .vm, recorders: [recorder]) != nil
+    }
+}
+
+/// Faults of the programs of a file of JSON lines with `insns` and `map0_data`, in hexadecimal, that use one array of 64 bytes.
+package func checkCorpus(_ path: String, _ counts: inout SoundnessCounts) throws -> [String] {
+    guard let file = fopen(path, "r") else { return ["\(path) cannot be opened"] }
+    defer { fclose(file) }
+    var line: UnsafeMutablePointer<CChar>?
+    var size = 0
+    defer { free(line) }
+    var faults: [String] = []
+    while getline(&line, &size, file) > 0, let line {
+        let text = String(cString: line)
+        guard let code = field("insns", of: text), let program = try? decode(code) else { continue }
+        let map = field("map0_data", of: text) ?? []
+        let input = words(Array((map + [UInt8](repeating: 0, count: 64)).prefix(64)))
+        let id = text.split(separator: "\"").dropFirst(3).first ?? "?"
+        let subject = VerifiedSession.subject(program, platform: .kernel, type: .socketFilter)
+        let recorder = Recorder()
+        counts.programs += 1
+        if let error = verdict(subject, recorder) {
+            counts.refused["\(error.rule)", default: 0] += 1
+            continue
+        }
+        counts.accepted += 1
+        // The values that the corpus gives, and others.
+        let inputs = [input] + VerifiedSession.inputs(seed: UInt64(counts.programs), count: 2)
+        for engine in [SessionEngine.vm, .checkedJIT] {
+            let recorders = engine == .vm ? [recorder] : []
+            if let fault = try VerifiedSession.fault(program, inputs, engine, recorders: recorders) {
+                faults.append("\(id): \(fault)\n\(listing(program))")
+            }
+            counts.runs += inputs.count
+        }
+    }
+    return faults
+}
+
+/// The bytes of a field in hexadecimal.
+private func field(_ name: String, of line: String) -> [UInt8]? {
+    let parts = line.split(separator: "\"", omittingEmptySubsequences: false)
+    guard let index = parts.firstIndex(of: Substring(name)), index + 2 < parts.count else { return nil }
+    let digits = Array(parts[index + 2].utf8)
+    return stride(from: 0, to: digits.count - 1, by: 2).compactMap {
+        UInt8(String(decoding: digits[$0..<$0 + 2], as: UTF8.self), radix: 16)
+    }
+}
+
+/// A random program with what the verifier says of it, and the kernel where it is to be asked.
+package func showVerdicts(seed: UInt64, isForKernel: Bool) -> String {
+    let program = VerifiedProgram.make(seed: seed, isForKernel: isForKernel)
+    let subject = VerifiedSession.subject(program, platform: isForKernel ? .kernel : .userspace)
+    let error = verdict(subject, Recorder())
+    var lines = ["seed \(seed)", listing(program), "verifier: \(error.map { "\($0)" } ?? "accepts it")"]
+    if isForKernel { lines.append("kernel: \((try? KernelVerdicts().verdict(on: program)) ?? "cannot be asked")") }
+    return lines.joined(separator: "\n")
 }
 
 /// What is wrong with a verdict.

@@ -24,8 +24,6 @@ package enum VerifiedMap: Int64, CaseIterable {
         case .hash: 4
         }
     }
-    /// Keys that programs ask for.
-    package var keys: UInt64 { self == .words ? 1 : 8 }
 }
 
 extension VerifiedProgram {

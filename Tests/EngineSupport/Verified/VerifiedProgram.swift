@@ -94,11 +94,20 @@ package struct VerifiedProgram {
     }
 
     /// A conditional jump on a number, to be completed.
-    mutating func condition(_ register: Register, _ value: Int64? = nil) -> Instruction {
+    mutating func condition(_ register: Register) -> Instruction {
+        let other = Register.allCases.filter { scalars[$0] != nil && $0 != register }
+        let isImmediate = other.isEmpty || chance(75)
         let opcode = pick(
-            Opcode.allCases.filter { if case .conditionalJump(_, _, .imm) = $0.shape { true } else { false } }
+            Opcode.allCases.filter {
+                if case .conditionalJump(_, _, let operand) = $0.shape {
+                    (operand == .imm) == isImmediate
+                } else {
+                    false
+                }
+            }
         )
-        return Instruction(opcode, dst: register, imm: value ?? constant())
+        if isImmediate { return Instruction(opcode, dst: register, imm: constant()) }
+        return Instruction(opcode, dst: register, src: pick(other))
     }
 
     mutating func constant() -> Int64 {
@@ -138,7 +147,8 @@ package struct VerifiedProgram {
         case 8..<24: bound(scalar())
         case 24..<38: arithmetic()
         case 38..<50: spill()
-        case 50..<62: access()
+        case 50..<59: access()
+        case 59..<62: linked()
         case 62..<70: lookup()
         case 70..<80: choice()
         case 80..<84: loop()
@@ -295,6 +305,24 @@ package struct VerifiedProgram {
             isStack: place.before > 64 || place.behind > 64
         )
         pointers[base] = nil
+    }
+
+    /// A number and another one at a distance from it: what is learnt of one is known of the other.
+    private mutating func linked() {
+        let register = scalar()
+        let copy: Register = register == .r7 ? .r8 : .r7
+        emit(chance(90) ? .mov64Reg : .mov32Reg, copy, register)
+        let distance = number(1...8)
+        let isLess = chance(50)
+        emit(isLess ? .sub64Imm : .add64Imm, copy, imm: distance)
+        let limit = number(distance...40)
+        exits.append(emit(.jumpGreater64Imm, register, imm: limit))
+        if isLess { exits.append(emit(.jumpLess64Imm, register, imm: distance)) }
+        set(register, scalar: UInt64(limit))
+        set(copy, scalar: UInt64(limit + (isLess ? -distance : distance)))
+        emit(.loadMapValue, .r1, imm: VerifiedMap.words.index)
+        emit(.add64Reg, .r1, copy)
+        touch(.r1, before: 0, behind: 64 - limit - (isLess ? -distance : distance), isStack: false)
     }
 
     /// An access near the end of what a pointer may reach, or one byte beyond.

@@ -9,9 +9,14 @@
 #include "bpf_helper_defs.h"
 
 /* A program, map or variable goes to the ELF section that says what it is, even if nothing refers to it. */
+#if defined(__clang__)
 #define SEC(NAME)                                                                                                              \
 	_Pragma("GCC diagnostic push") _Pragma("GCC diagnostic ignored \"-Wignored-attributes\"")                                  \
 	__attribute__((section(NAME), used)) _Pragma("GCC diagnostic pop")
+#else
+/* GCC takes no pragma inside a declaration. */
+#define SEC(NAME) __attribute__((section(NAME), used))
+#endif
 
 /* BTF-defined maps: numbers travel as array bounds, types as pointers. */
 #define __uint(NAME, VALUE) int(*NAME)[VALUE]
