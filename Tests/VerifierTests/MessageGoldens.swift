@@ -210,7 +210,7 @@ let messageGoldens: [String: String] = [
     26 |  struct big *b = bpf_map_lookup_elem(&buffer, &key);
        |                  ---------------------------------- r0 was made here
     28 |  if (i > 64) return 0;
-       |      - r6 was compared here
+       |      - r6 was compared here: if r6 > 0x40 goto pc+2
     29 |  b->data[i] = 1;
        |  - r0 was computed here
        |             ^ r0 points into a value of 'buffer', 64 bytes; the access of 1 at offset 0 to 64 goes beyond its end
@@ -467,7 +467,7 @@ let messageGoldens: [String: String] = [
      6 | call bpf_map_lookup_elem#1
        | -------------------------- r0 was made here
      9 | if r6 s< 0xfffffff7 goto pc+2
-       | ----------------------------- r6 was compared here
+       | ----------------------------- r6 was compared here: if r6 s< 0xfffffff7 goto pc+2
     10 | r0 += r6
        | -------- r0 was computed here
     11 | *(u8 *)(r0 +0) = 1

@@ -160,7 +160,10 @@ struct DiagnosisBuilder {
             guard case .conditionalJump = instruction.opcode.shape else { return false }
             return instruction.dst == register
         }
-        if let compared { places.append(place(compared, "r\(register.rawValue) was compared here")) }
+        // Compilers join conditions: the line may be the one before, so the instruction is said too.
+        if let compared {
+            places.append(place(compared, "r\(register.rawValue) was compared here: \(code(compared))"))
+        }
         return places
     }
 
