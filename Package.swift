@@ -185,7 +185,7 @@ let testTargets: [Target] = [
     ),
     .executableTarget(
         name: "ubpf-fuzz",
-        dependencies: ["EngineSupport", "ISA", "Loader", "Verifier", "VerifierInput"],
+        dependencies: ["EngineSupport", "ISA", "Kernel", "Loader", "Verifier", "VerifierInput"],
         path: "Fuzz/programs",
         swiftSettings: testing
     ),

@@ -2,7 +2,7 @@
 """Plants mistakes in the source of the compiler and of the verifier, one at a time, and checks that the random programs find each of
 them.
 
-usage: scripts/check-mutations.py [NAME...]     all of them without names; 5 to 30 s each
+usage: scripts/check-mutations.py [NAME...]     all of them without names; 5 to 60 s each
 
 Works on a copy below build/mutations. Each mutation names a text that its file holds exactly once, so that one that no longer applies is
 an error and not a success; what has to change in two places has a second one.
@@ -81,6 +81,30 @@ MUTATIONS = {
         JIT + "Lowering+Calls.swift", "asm.jumpShort(.aboveEqual, missing)", "asm.jumpShort(.above, missing)", SESSION),
     "memory-bound-off-by-one": (
         JIT + "SharedCode.swift", "asm.alu(.cmp, .rax, size.bytes)", "asm.alu(.cmp, .rax, size.bytes - 1)", WILD),
+    # Calls, and what stops them.
+    "callx-may-nest-deeper": (
+        JIT + "Lowering+Calls.swift", "checkDepth()\n        findFunction()", "findFunction()", WILD),
+    "loop-may-nest-deeper": (
+        JIT + "Lowering+Callbacks.swift", "checkDepth()\n        asm.bind(again)", "asm.bind(again)", SESSION),
+    "for-each-may-nest-deeper": (
+        JIT + "Lowering+Callbacks.swift",
+        "asm.jump(.belowEqual, trap(.callDepth, .number(8)))\n        }\n        asm.alu(.xor, .r13, .r13, .w32)",
+        "}\n        asm.alu(.xor, .r13, .r13, .w32)", SESSION),
+    "for-each-forgets-the-frame-of-its-key": (
+        JIT + "Lowering+Callbacks.swift", "asm.lea(.r10, .base(.rbp, -1024))", "asm.lea(.r10, .base(.rbp, -512))", SESSION),
+    "lookup-goes-the-wrong-way": (
+        JIT + "SharedCode.swift", "asm.jump(.above, upper)", "asm.jump(.below, upper)", WILD),
+    "anything-is-a-function": (
+        "Sources/UBPFVM/Callbacks.swift", "if entry < Int(activation.count), unsafe activation.program[entry].startsFunction",
+        "if entry < Int(activation.count)", WILD),
+    # What the budget is charged.
+    "loops-are-free": (
+        JIT + "ProgramLayout+Charges.swift", "var isCharged = loops", "var isCharged = [Bool](repeating: false, count: code.count)",
+        WILD),
+    "functions-are-free": (
+        JIT + "ProgramLayout+Charges.swift", "for function in functions { isCharged[function.start] = true }", "", WILD),
+    "longest-way-is-charged": (
+        JIT + "ProgramLayout+Charges.swift", "length + min(", "length + max(", WILD),
     "rotation-of-other-counts": (
         JIT + "Lowering+Shifts.swift", "width == otherWidth,\n            count + rest == (width == .w64 ? 64 : 32)",
         "width == otherWidth", PLAIN),
@@ -138,6 +162,25 @@ MUTATIONS = {
 }
 
 
+def sync():
+    """Makes the copy what the tree is, whatever an earlier run left; files that are the same stay, so that builds are short."""
+    COPY.mkdir(parents=True, exist_ok=True)
+    # Package.resolved is not in the repository, so a fresh clone has none.
+    for name in ["Package.swift", "Package.resolved", "include", "Sources", "Tests", "Fuzz"]:
+        top = ROOT / name
+        files = [path for path in (top.rglob("*") if top.is_dir() else [top]) if path.is_file()]
+        wanted = {path.relative_to(ROOT) for path in files}
+        there = COPY / name
+        for path in [there] if there.is_file() else there.rglob("*"):
+            if path.is_file() and path.relative_to(COPY) not in wanted:
+                path.unlink()
+        for path in wanted:
+            if (COPY / path).is_file() and (COPY / path).read_bytes() == (ROOT / path).read_bytes():
+                continue
+            (COPY / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / path, COPY / path)
+
+
 def build():
     command = ["swift", "build", "-c", "release", "--static-swift-stdlib", "--product", "ubpf-fuzz"]
     done = subprocess.run(command, cwd=COPY, capture_output=True, text=True)
@@ -146,11 +189,48 @@ def build():
 
 
 def run(kind):
-    """Exit status and output of the fuzzer; a crash is a find too."""
+    """Exit status and output of the fuzzer."""
     options, count = kind
     command = [str(COPY / ".build/release/ubpf-fuzz"), *options, "--seed", "1", "--count", str(count)]
-    done = subprocess.run(command, cwd=COPY, capture_output=True, text=True, timeout=300)
+    try:
+        done = subprocess.run(command, cwd=COPY, capture_output=True, text=True, timeout=300)
+    except subprocess.TimeoutExpired:
+        sys.exit(f"check-mutations: {' '.join(command)} takes more than 300 s")
     return done.returncode, done.stdout + done.stderr
+
+
+def check_baseline(kinds):
+    """Without mistakes every kind of programs passes: else they would find anything."""
+    build()
+    for kind in kinds:
+        status, output = run(kind)
+        if status:
+            sys.exit(f"check-mutations: {' '.join(kind[0]) or 'plain'} programs fail without any mistake ({status}):\n{output[-3000:]}")
+
+
+def plant(name, edits):
+    """Writes the mistake into the copy."""
+    for path, old, new in edits:
+        source = (COPY / path).read_text()
+        if source.count(old) != 1:
+            sys.exit(f"check-mutations: {name} no longer applies: its text is in {path} {source.count(old)} times")
+        (COPY / path).write_text(source.replace(old, new))
+
+
+def is_found(name, kind):
+    """Whether the programs find the mistake that is planted: a disagreement (1), a crash or hang of its code (70 or a signal)."""
+    started = time.monotonic()
+    build()
+    status, output = run(kind)
+    seconds = time.monotonic() - started
+    if status == 0:
+        print(f"  FAIL  {name}: not found in {kind[1]} programs ({seconds:.0f} s)", flush=True)
+        return False
+    if status not in (1, 70) and status > 0:
+        sys.exit(f"check-mutations: {name}: ubpf-fuzz ends with {status}, which is no find:\n{output[-3000:]}")
+    what = next((line for line in output.splitlines() if line.startswith(("program ", "ubpf-fuzz: crash"))), "it crashes")
+    print(f"  ok    {name}: {what[:110]} ({seconds:.0f} s)", flush=True)
+    return True
 
 
 def main():
@@ -158,33 +238,27 @@ def main():
     unknown = [name for name in names if name not in MUTATIONS]
     if unknown:
         sys.exit(f"check-mutations: no such mutation: {', '.join(unknown)}; there are {', '.join(MUTATIONS)}")
-    COPY.mkdir(parents=True, exist_ok=True)
-    for name in ["Package.swift", "Package.resolved", "include", "Sources", "Tests", "Fuzz"]:
-        subprocess.run(["cp", "-a", "-u", "-T", ROOT / name, COPY / name], check=True)
+    sync()
+    kinds = []
+    for name in names:
+        if MUTATIONS[name][3] not in kinds:
+            kinds.append(MUTATIONS[name][3])
+    check_baseline(kinds)
     missed = []
     for name in names:
         path, old, new, kind, *more = MUTATIONS[name]
         edits = [(path, old, new), *more]
-        for path, old, new in edits:
-            source = (ROOT / path).read_text()
-            if source.count(old) != 1:
-                sys.exit(f"check-mutations: {name} no longer applies: its text is in {path} {source.count(old)} times")
-            (COPY / path).write_text(source.replace(old, new))
-        started = time.monotonic()
-        build()
-        status, output = run(kind)
-        for path, _, _ in edits:
-            shutil.copy(ROOT / path, COPY / path)
-        seconds = time.monotonic() - started
-        if status == 0:
-            missed.append(name)
-            print(f"  FAIL  {name}: not found in {kind[1]} programs ({seconds:.0f} s)", flush=True)
-        else:
-            what = next((line for line in output.splitlines() if line.startswith(("program ", "ubpf-fuzz: crash"))), "it crashes")
-            print(f"  ok    {name}: {what[:110]} ({seconds:.0f} s)", flush=True)
+        try:
+            plant(name, edits)
+            if not is_found(name, kind):
+                missed.append(name)
+        finally:
+            for path, _, _ in edits:
+                shutil.copy(ROOT / path, COPY / path)
     if missed:
-        sys.exit(f"check-mutations: {len(missed)} of {len(names)} mistakes were not found")
+        sys.exit(f"check-mutations: {len(missed)} of {len(names)} mistakes were not found: {', '.join(missed)}")
     print(f"check-mutations: all {len(names)} mistakes were found")
 
 
-main()
+if __name__ == "__main__":
+    main()

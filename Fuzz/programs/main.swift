@@ -1,6 +1,7 @@
 import EngineSupport
 import Glibc
 import ISA
+import Kernel
 
 // ubpf-fuzz [--seed N] [--count N | --seconds N] [--wild | [--session] [--kernel]]: random programs on every engine until two disagree.
 
@@ -104,6 +105,35 @@ func nameSeedOnCrash() {
     }
 }
 
+/// What the kernel answers to a program that takes its verifier too many paths (man 7 errno).
+let tooManyPaths = E2BIG
+
+/// EX_UNAVAILABLE of sysexits.h: the kernel could not be asked.
+let unavailable: Int32 = 69
+
+/// Counts a program that the kernel refused; ends where it refused it for another reason than its size, or answers nobody.
+@MainActor func refuse(_ rejection: KernelError) {
+    if rejection.errno == tooManyPaths {
+        refused += 1
+        return
+    }
+    if rejection.errno == EPERM {
+        say(
+            "ubpf-fuzz: the kernel does not let us load programs, so nothing was compared: \(rejection); run it as root"
+        )
+        exit(unavailable)
+    }
+    print("program \(done + 1), seed \(seed): the kernel refuses it: \(rejection)")
+    exit(1)
+}
+
+/// Ends where so many programs were refused that the comparison says little.
+@MainActor func checkRefusals() {
+    if refused * 10 <= done { return }
+    print("\(refused) of \(done) programs were refused by the kernel; at most a tenth may be")
+    exit(1)
+}
+
 /// Ends with what was found, if anything.
 @MainActor func report(_ difference: String?) {
     guard let difference else { return }
@@ -124,7 +154,7 @@ nameSeedOnCrash()
 if !arguments.objects.isEmpty { exit(verifyObjects(arguments.objects) ? 0 : 1) }
 let start = seconds()
 var shown = start
-var refused = 0
+var refused: UInt64 = 0
 var seed = arguments.seed
 var done: UInt64 = 0
 var soundness = SoundnessCounts()
@@ -160,7 +190,11 @@ while done < arguments.count, arguments.seconds == 0 || seconds() - start < argu
     }
     if arguments.hasSession {
         if arguments.engines.contains(.kernel) {
-            do { report(try SessionComparison.kernelDifference(seed: seed)) } catch { refused += 1 }
+            do {
+                report(try SessionComparison.kernelDifference(seed: seed))
+            } catch let rejection as KernelError {
+                refuse(rejection)
+            }
         } else {
             report(try SessionComparison.difference(seed: seed))
         }
@@ -177,9 +211,8 @@ while done < arguments.count, arguments.seconds == 0 || seconds() - start < argu
             alarm(60)
             report(difference.minimised(seconds: 20).description)
         }
-    } catch  where arguments.engines.contains(.kernel) {
-        // Too many paths for the kernel's verifier.
-        refused += 1
+    } catch let rejection as KernelError {
+        refuse(rejection)
     } catch {
         print("seed \(seed): \(error)\n\(listing(program))")
         exit(1)
@@ -207,6 +240,7 @@ if arguments.isVerified {
     print("\(soundness.description), \(Int(seconds() - start)) s")
     exit(0)
 }
+checkRefusals()
 if arguments.hasSession {
     let names =
         arguments.engines.contains(.kernel) ? "vm, kernel, \(refused) refused by the kernel" : "vm, jit, checked-jit"

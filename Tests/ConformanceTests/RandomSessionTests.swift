@@ -34,7 +34,7 @@ import Testing
 
     /// The programs do what they are for: elements come and go, callbacks run and stop, tail calls are taken and refused.
     @Test func everythingHappens() throws {
-        let seen = try SessionComparison.coverage(seeds: 1...100)
+        let seen = try SessionComparison.coverage(seeds: 1...200)
         for event in SessionComparison.Event.allCases { #expect(seen[event, default: 0] > 2, "\(event)") }
     }
 }

@@ -150,22 +150,22 @@ extension RandomProgram {
         emit(.mov64Imm, .r4, imm: Int.random(in: 0..<10, using: &random) == 0 ? 1 : 0)
     }
 
-    private mutating func loopHelper() {
+    private mutating func loopHelper(_ callee: Callee = .loopCallback) {
         if Bool.random(using: &random) {
             emit(.mov64Imm, .r1, imm: Int64.random(in: 0...5, using: &random))
         } else {
             emit(.and64Imm, .r1, imm: 3)
         }
         emit(.mov64Reg, .r9, .r1)
-        callback(.loopCallback)
+        callback(callee)
         emit(.mov64Reg, .r1, .r9)
         emit(.callHelper, imm: 181)
         emit(.load64, Bool.random(using: &random) ? .r7 : .r8, .r10, offset: Self.value)
         numberArguments()
     }
 
-    private mutating func forEach() {
-        callback(.eachCallback)
+    private mutating func forEach(_ callee: Callee = .eachCallback) {
+        callback(callee)
         emit(.loadMap, .r1, imm: dataMap().index)
         emit(.callHelper, imm: 164)
         emit(.load64, Bool.random(using: &random) ? .r7 : .r8, .r10, offset: Self.value)
@@ -206,7 +206,16 @@ extension RandomProgram {
         emit(.mov64Reg, .r6, .r2)
         emit(.mov64Reg, .r7, .r1)
         emit(.load64, .r8, .r6)
-        callbackBody()
+        callbackBody(isInner: false)
+    }
+
+    /// The same for either helper, which gives it a number or the address of a map in r1.
+    mutating func innerCallback() {
+        emit(.mov64Reg, .r6, .r10)
+        emit(.add64Imm, .r6, imm: Int64(Self.value))
+        emit(.mov64Imm, .r7, imm: immediate())
+        emit(.mov64Imm, .r8, imm: immediate())
+        callbackBody(isInner: true)
     }
 
     /// u64 f(map, key, value, context): 0, or 1 to stop.
@@ -215,21 +224,26 @@ extension RandomProgram {
         emit(.load32, .r7, .r2)
         emit(.load64, .r8, .r3)
         if Bool.random(using: &random) { emit(.store64Reg, .r3, .r7, offset: 8) }
-        callbackBody()
+        callbackBody(isInner: false)
     }
 
     /// From r7 and r8 to the context at r6.
-    private mutating func callbackBody() {
+    ///
+    /// - Parameter isInner: whether it must not call back, nor leave for a program that may.
+    private mutating func callbackBody(isInner: Bool) {
         emit(.mov64Reg, .r0, .r7)
         numberArguments()
         for word in 1...Self.stackWords { emit(.store64Reg, .r10, [.r7, .r8][word % 2], offset: Int32(-8 * word)) }
         for _ in 0..<Int.random(in: 1...5, using: &random) {
-            switch Int.random(in: 0..<8, using: &random) {
+            switch Int.random(in: 0..<(isInner ? 8 : 11), using: &random) {
             case 0...2: arithmetic()
             case 3: memory()
             case 4: lookup()
             case 5: update()
-            default: idiom()
+            case 6...7: idiom()
+            case 8: loopHelper(.innerCallback)
+            case 9: forEach(.innerCallback)
+            default: tailCall()
             }
         }
         emit(.store64Reg, .r6, number())

@@ -31,6 +31,8 @@ package struct RandomProgram {
     /// Functions that programs have.
     enum Callee: CaseIterable {
         case function, loopCallback, eachCallback
+        /// What callbacks call back; it calls nothing itself, so that there is an end.
+        case innerCallback
     }
 
     static let inputs = 8
@@ -103,6 +105,7 @@ package struct RandomProgram {
             case .function: function()
             case .loopCallback: loopCallback()
             case .eachCallback: eachCallback()
+            case .innerCallback: innerCallback()
             }
             for reference in references where reference.to == callee {
                 // From the slot after the first one of the instruction.

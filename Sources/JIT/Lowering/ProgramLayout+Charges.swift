@@ -26,9 +26,17 @@ extension ProgramLayout {
         charges = [Int32](repeating: 0, count: code.count + 1)
         var longest = charges
         // A new charge makes the ways of those that come there shorter, which may ask for others; mostly for none.
-        var tries = 4
-        while unsafe findWays(code, flows, &isCharged, &longest, mayAdd: tries > 0) { tries -= 1 }
+        var tries = 0
+        while unsafe findWays(code, flows, &isCharged, &longest) {
+            tries += 1
+            // Whoever made such a program is charged for each block.
+            if tries == 8 { for index in 0..<code.count where beginsBlock(index, flows) { isCharged[index] = true } }
+        }
         for index in 0..<code.count where !isCharged[index] { charges[index] = 0 }
+    }
+
+    private func beginsBlock(_ index: Int, _ flows: [Flow]) -> Bool {
+        index == 0 || labels[index] != nil || flows[index - 1] != .next
     }
 
     /// Finds the ways from the first instruction of each block, with the shortest in `charges`; true where charges were added.
@@ -36,15 +44,14 @@ extension ProgramLayout {
         _ code: UnsafeBufferPointer<LinkedInstruction>,
         _ flows: [Flow],
         _ isCharged: inout [Bool],
-        _ longest: inout [Int32],
-        mayAdd: Bool
+        _ longest: inout [Int32]
     ) -> Bool {
         var isChanged = false
         // The last instruction of the block that is looked at.
         var last = 0
         for index in stride(from: code.count - 1, through: 0, by: -1) {
             if flows[index] != .next || isCharged[index + 1] || labels[index + 1] != nil { last = index }
-            guard isCharged[index] || labels[index] != nil || flows[index - 1] != .next else { continue }
+            guard isCharged[index] || beginsBlock(index, flows) else { continue }
             let target = unsafe flows[last].jumps ? Int(code[last].target) : last + 1
             let next = flows[last].falls ? last + 1 : target
             while true {
@@ -57,7 +64,7 @@ extension ProgramLayout {
                 charges[index] = length + min(there.shortest, here.shortest)
                 longest[index] = length + max(there.longest, here.longest)
                 // One charge will do for both if they are much alike.
-                if !mayAdd || longest[index] <= 2 * charges[index] + 8 { break }
+                if longest[index] <= 2 * charges[index] + 8 { break }
                 isCharged[there.longest > here.longest ? target : next] = true
                 isChanged = true
             }
