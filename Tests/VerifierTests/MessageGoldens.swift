@@ -157,7 +157,7 @@ let messageGoldens: [String: String] = [
     error[V016]: context access is not allowed: Memory safety
       --> in prog, insn 0
      0 | *(u64 *)(r1 +112) = 0
-       | ^^^^^^^^^^^^^^^^^^^^^ write of 8 bytes at offset 112 of the context of a kprobe program, where there is no such field
+       | ^^^^^^^^^^^^^^^^^^^^^ write of 8 bytes at offset 112 of the context of a kprobe program, which is not allowed there
     Suggestion: pt_regs.di cannot be written by kprobe programs
     note: the Linux verifier says "invalid bpf_context access off=112 size=8"
     """#,
@@ -327,7 +327,7 @@ let messageGoldens: [String: String] = [
     error[V016]: context access is not allowed: Memory safety
       --> in prog, insn 0
      0 | r0 = *(u64 *)(r1 +168)
-       | ^^^^^^^^^^^^^^^^^^^^^^ read of 8 bytes at offset 168 of the context of a kprobe program, where there is no such field
+       | ^^^^^^^^^^^^^^^^^^^^^^ read of 8 bytes at offset 168 of the context of a kprobe program, which is not allowed there
     Suggestion: offset 168 is no field of pt_regs; the nearest is pt_regs.ss
     note: the Linux verifier says "invalid bpf_context access off=168 size=8"
     """#,
@@ -619,7 +619,7 @@ let messageGoldens: [String: String] = [
     error[V016]: context access is not allowed: Memory safety
       --> in prog, insn 0
      0 | r0 = *(u64 *)(r1 +8)
-       | ^^^^^^^^^^^^^^^^^^^^ read of 8 bytes at offset 8 of the context of a xdp program, where there is no such field
+       | ^^^^^^^^^^^^^^^^^^^^ read of 8 bytes at offset 8 of the context of a xdp program, which is not allowed there
     Suggestion: xdp_md.data_meta is read 4 bytes at a time, not 8
     note: the Linux verifier says "invalid bpf_context access off=8 size=8"
     """#,

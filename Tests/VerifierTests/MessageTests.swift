@@ -54,4 +54,52 @@ import Testing
         #expect(Set(messageGoldens.keys) == Set(MessageCase.all.map(\.name)))
         #expect(messageGoldens.count == MessageCase.all.count)
     }
+
+    /// Whatever is refused can be explained: damaged lines, paths through calls and callbacks, any place.
+    @Test func randomRefusals() throws {
+        var random = Numbers(state: 5)
+        var refused: [Rule: Int] = [:]
+        for round in 0..<6_000 {
+            var program = MessageCase.all[round % MessageCase.all.count]
+            var subject = try program.subject()
+            guard !subject.instructions.isEmpty else { continue }
+            for _ in 0..<1 + random.below(2) {
+                let index = random.below(subject.instructions.count)
+                // The loader gives function references, calls and maps, and never damages them.
+                switch subject.instructions[index].opcode.shape {
+                case .wide: continue
+                default: break
+                }
+                switch random.below(4) {
+                case 0: subject.instructions[index].dst = Register(rawValue: UInt8(random.below(10))) ?? .r0
+                case 1: subject.instructions[index].imm = Int64(random.below(200)) - 20
+                case 2: subject.instructions[index].offset = Int32(random.below(20)) - 10
+                default: subject.instructions[index] = Instruction(.mov64Reg, dst: .r1, src: .r6)
+                }
+            }
+            subject.limit = 2000
+            do throws(VerifierError) { _ = try verify(subject) } catch {
+                refused[error.rule, default: 0] += 1
+                program.lines[random.below(9)] = (random.below(5), random.below(30) - 2, "\tint x = f(g(1), h;")
+                program.lines[random.below(9) + 1] = (7, 1, "")
+                let text = Diagnosis(error, in: subject, program: "prog", lines: program.sourceLines).text()
+                #expect(text.hasPrefix("error[\(error.rule.code)]: \(error.rule.text.headline): "))
+                #expect(text.contains("\nSuggestion: "))
+                for part in ["{R}", "{T}", "{I}"] { #expect(!text.contains(part), "\(text)") }
+            }
+        }
+        #expect(refused.count > 25)
+    }
+}
+
+/// Random numbers with a fixed start (xorshift64).
+private struct Numbers {
+    var state: UInt64
+
+    mutating func below(_ limit: Int) -> Int {
+        state ^= state << 13
+        state ^= state >> 7
+        state ^= state << 17
+        return Int(state >> 33) % limit
+    }
 }

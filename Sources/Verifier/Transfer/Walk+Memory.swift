@@ -226,7 +226,7 @@ extension Walk {
             throw fail(
                 .contextAccess,
                 "\(isWrite ? "write" : "read") of \(size.bytes) byte\(size.bytes == 1 ? "" : "s") at offset \(place) of the context of a "
-                    + "\(subject.type.name) program, where there is no such field",
+                    + "\(subject.type.name) program, which is not allowed there",
                 register,
                 .context(offset: place, size: size.bytes, isWrite: isWrite)
             )
