@@ -334,6 +334,9 @@ extension Walk {
         }
     }
 
+    /// One of the objects whose fields are known, see `maySocketRead`.
+    func isSocket(_ pointer: RegisterState) -> Bool { objects[Int(pointer.size)].map(isSocket) ?? false }
+
     private func isSocket(_ object: HelperPrototype.KernelObject) -> Bool {
         switch object {
         case .socket, .socketCommon, .tcpSocket: true

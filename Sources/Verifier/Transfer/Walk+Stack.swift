@@ -154,8 +154,12 @@ extension Walk {
         let index = Int((-first - 1) >> 3)
         let byte = Int(first & 7)
         guard byte == 0, Int((-(first + Int64(size.bytes) - 1) - 1) >> 3) == index else {
-            if value.isPointer, size == .b64 {
-                throw fail(.corruptedPointer, "a pointer is stored at r10\(first), which is not a multiple of 8")
+            if value.isPointer {
+                throw fail(
+                    .corruptedPointer,
+                    "\(describe(value)) is stored at r10\(first); pointers are stored whole, at multiples of 8",
+                    source
+                )
             }
             let byte: StackSlot.Byte = value.isNull ? .zero : .misc
             try writeStack(frame, first, first + Int64(size.bytes) - 1, byte, isCertain: true)
