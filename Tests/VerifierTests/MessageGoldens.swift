@@ -384,7 +384,7 @@ let messageGoldens: [String: String] = [
      1 | r0 = *(u8 *)(r10 -5)
        | ^^^^^^^^^^^^^^^^^^^^ part of the context, stored at r10-8, would be read
     Suggestion: read and write pointers whole, 8 bytes at a multiple of 8
-    note: the Linux verifier says "corrupted spill memory"
+    note: the Linux verifier says "invalid size of register fill"
     """#,
     "record on one path": #"""
     error[V035]: something is not given back: Resource leak

@@ -233,7 +233,36 @@ struct DiagnosisBuilder {
 
     var kernelWording: String? {
         let register = error.register.map { "R\($0.rawValue)" } ?? "R0"
+        let shape = instruction?.opcode.shape
         switch (error.rule, error.detail) {
+        case (.controlFlow, _):
+            return error.instruction == subject.instructions.count - 1 && !isJump ? error.rule.text.kernel : nil
+        case (.nullPointer, _):
+            guard let type = error.kernelType, !type.hasPrefix("ptr_") else { return nil }
+            guard case .arithmetic? = shape else { break }
+            return "\(register) pointer arithmetic on \(type) prohibited, null-check it first"
+        case (.misaligned, _):
+            return switch error.kernelType {
+            case "fp"?: "misaligned stack access off …"
+            case "ctx"?: "misaligned context access off …"
+            case "map_value"?: "misaligned value access off …"
+            case "pkt"?: "misaligned packet access off …"
+            default: nil
+            }
+        case (.corruptedPointer, _):
+            switch shape {
+            case .load?: return "invalid size of register fill"
+            case .exit?: return "cannot return stack pointer to the caller"
+            default: return nil
+            }
+        case (.badOperation, _):
+            guard case .arithmetic? = shape else { return nil }
+        case (.readOnly, _):
+            guard error.kernelType == "map_value" else { return nil }
+        case (.unreleased, _):
+            guard case .exit? = shape else { return nil }
+        case (.outOfBounds, .bounds(let offsets, _, _)) where offsets.upperBound >= 1 << 29:
+            return "\(register) unbounded memory access, make sure to bounds check any such access"
         case (.outOfBounds, .bounds(let offsets, let size, let limit)):
             guard offsets.lowerBound == offsets.upperBound else {
                 return offsets.lowerBound < 0
@@ -279,6 +308,13 @@ struct DiagnosisBuilder {
         text.replace("{I}", with: "\(error.slot)")
         return text
     }
+    private var isJump: Bool {
+        switch instruction?.opcode.shape {
+        case .jump?, .conditionalJump?, .mayGoto?, .call?: true
+        default: false
+        }
+    }
+
     /// The instruction, or the helper through the argument at hand, writes memory.
     private var isWrite: Bool {
         guard let instruction else { return false }
