@@ -218,10 +218,11 @@ func fuzzer(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 }
 
 let fuzzers: [Target] =
-    isFuzzer ? [
-            fuzzer("decoder", ["ISA", "UBPFVM"]), fuzzer("loader", ["Loader", "Embedding"]),
-            fuzzer("verifier", ["EngineSupport", "ISA", "Verifier"]),
-        ] : []
+    isFuzzer
+    ? [
+        fuzzer("decoder", ["ISA", "UBPFVM"]), fuzzer("loader", ["Loader", "Embedding"]),
+        fuzzer("verifier", ["EngineSupport", "ISA", "Verifier"]),
+    ] : []
 
 let package = Package(
     name: "ubpfrun",

@@ -20,6 +20,8 @@ struct Arguments {
     var isShown = false
     /// Where to write programs for the verifier, a file each.
     var folder: String?
+    /// A file of JSON lines with programs that are to run as the verifier says.
+    var corpus: String?
     /// Objects to verify with and without pruning.
     var objects: [String] = []
     var engines: [EngineKind] = [.reference, .vm, .jit, .checkedJIT, .plainJIT]
@@ -54,6 +56,7 @@ struct Arguments {
             }
             guard let value = rest.popFirst() else { Self.fail("\(word) needs a value") }
             switch word {
+            case "--corpus": corpus = value
             case "--write": folder = value
             case "--seed": seed = UInt64(value) ?? 1
             case "--count": count = UInt64(value) ?? 1
@@ -152,6 +155,13 @@ func write(_ program: [Instruction], to path: String) {
 let arguments = Arguments(Array(CommandLine.arguments.dropFirst()))
 nameSeedOnCrash()
 if !arguments.objects.isEmpty { exit(verifyObjects(arguments.objects) ? 0 : 1) }
+if let corpus = arguments.corpus {
+    var counts = SoundnessCounts()
+    let faults = try checkCorpus(corpus, &counts)
+    for fault in faults { print(fault) }
+    print("\(counts.description), \(faults.count) faults")
+    exit(faults.isEmpty ? 0 : 1)
+}
 let start = seconds()
 var shown = start
 var refused: UInt64 = 0
