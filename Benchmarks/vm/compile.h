@@ -6,12 +6,12 @@
 
 struct compilation {
     const char *name;
-    size_t instructions;  // slots
+    size_t instructions;
     size_t bytes;
     double microseconds;
 };
 
-enum { SHAPES = 8 };
+enum { SHAPES = 11 };
 
 /// Programs of shapes where compilers become slow, unchecked and checked.
 void compile_shapes(struct compilation results[SHAPES][2]);

@@ -7,15 +7,7 @@
 
 static const double round_ns = 3e6;
 
-// CPU time of this thread: waiting for others on a shared machine does not count, as it does not in BPF_PROG_TEST_RUN (bpf_test_timer_continue
-// in Linux net/bpf/test_run.c).
-static double cpu_time(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return t.tv_sec * 1e9 + t.tv_nsec;
-}
-
-// ns of one run, from `count` of them.
+// ns of one run, from `count` of them, in CPU time as BPF_PROG_TEST_RUN counts it (bpf_test_timer_continue in Linux net/bpf/test_run.c).
 static double round_of(struct subject *s, enum engine e, long count) {
     if (e == KERNEL) return s->kernel < 0 ? 0 : kernel_run(s->kernel, (int)count);
     double start = cpu_time();

@@ -22,6 +22,12 @@ double now(void) {
     return t.tv_sec * 1e9 + t.tv_nsec;
 }
 
+double cpu_time(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return t.tv_sec * 1e9 + t.tv_nsec;
+}
+
 void die(const char *what, const char *why) {
     fprintf(stderr, "vm-bench: %s: %s\n", what, why);
     exit(EXIT_FAILURE);

@@ -52,6 +52,8 @@ ubpf_vm *load(const char *name, const struct build *);
 void fill(uint8_t *to);
 
 double now(void);
+/// CPU time of this thread: waiting for others on a shared machine does not count.
+double cpu_time(void);
 _Noreturn void die(const char *what, const char *why);
 
 #endif

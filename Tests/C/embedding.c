@@ -81,7 +81,7 @@ static void noMemory(void) {
     if (checked) CHECK(checked(NULL, 8) == UINT64_MAX);
     FAILS(vm, -1, "memory given to the compiled function");
     if (checked) CHECK(checked(given, (size_t)-9) == UINT64_MAX);
-    FAILS(vm, -1, "memory given to the compiled function");
+    FAILS(vm, -1, "memory given to the compiled function is none: it starts at 0x");
     FAILS(vm, ubpf_vm_run(vm, NULL, 8, &result), "NULL");
     ubpf_vm_destroy(vm);
 }
@@ -182,7 +182,12 @@ static void helpers(void) {
     CHECK(LOAD(vm, MOV(6, 99), OP(0x8d, 6, 0, 0, 0), EXIT) == 0);
     stopped(vm, NULL, 0, "calls helper 99");
     CHECK(LOAD(vm, OP(0x18, 6, 0, 0, 5), OP(0, 0, 0, 0, 9), OP(0x8d, 6, 0, 0, 0), EXIT) == 0);
-    stopped(vm, NULL, 0, "calls helper");
+    stopped(vm, NULL, 0, "calls helper 0x900000005");
+    // A function by its handle, and what lies behind its first instruction.
+    CHECK(LOAD(vm, OP(0x18, 6, 4, 0, 3), OP(0, 0, 0, 0, 0), OP(0x8d, 6, 0, 0, 0), EXIT, MOV(0, 1), MOV(0, 2), EXIT) == 0);
+    CHECK(run(vm, NULL, 0) == 2);
+    CHECK(LOAD(vm, OP(0x18, 6, 4, 0, 4), OP(0, 0, 0, 0, 0), OP(0x07, 6, 0, 0, 1), OP(0x8d, 6, 0, 0, 0), EXIT, MOV(0, 1), MOV(0, 2), EXIT) == 0);
+    stopped(vm, NULL, 0, "calls instruction 5, where no function starts");
     ubpf_vm_destroy(vm);
 }
 
@@ -236,8 +241,45 @@ static void stack(void) {
     ubpf_vm_destroy(vm);
 }
 
+static ubpf_vm *machine;
+static uint64_t limit(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e) {
+    (void)b, (void)c, (void)d, (void)e;
+    return (uint64_t)ubpf_vm_set_budget(machine, a);
+}
+
+// A loop of 1000 rounds, with may_goto or without, and with 5000 instructions on a way that is not gone, under a budget for the rounds alone.
+static void longWay(ubpf_vm *vm, int has_may_goto) {
+    enum { COLD = 5000 };
+    static uint64_t code[COLD + 16];
+    size_t n = 0;
+    code[n++] = MOV(0, 0);
+    code[n++] = has_may_goto ? OP(0xe5, 0, 0, COLD + 4, 0) : MOV(3, 0);
+    code[n++] = OP(0x07, 0, 0, 0, 1);                 // r0 += 1
+    code[n++] = OP(0x35, 0, 0, COLD + 2, 1000);       // if r0 >= 1000 goto exit
+    code[n++] = OP(0x55, 0, 0, -4, 0);                // if r0 != 0 goto the loop
+    for (int i = 0; i < COLD; i++) code[n++] = OP(0xa7, 3, 0, 0, 1);
+    code[n++] = OP(0x05, 0, 0, -(COLD + 5), 0);
+    code[n++] = EXIT;
+    CHECK(ubpf_vm_load(vm, code, n * sizeof *code) == 0);
+    CHECK(ubpf_vm_set_budget(vm, 4001) == 0);
+    CHECK(run(vm, NULL, 0) == 1000);
+    CHECK(ubpf_vm_executed(vm) <= 4001);
+}
+
 static void budget(void) {
     ubpf_vm *vm = ubpf_vm_create();
+    longWay(vm, 0);
+    CHECK(ubpf_vm_load(vm, (uint64_t[]){EXIT}, 8) == 0);
+    longWay(vm, 1);
+    // What a run executed does not depend on what a helper does to the budget of later ones.
+    machine = vm;
+    CHECK(ubpf_vm_register(vm, 1, limit) == 0);
+    CHECK(LOAD(vm, MOV(1, 3), CALL(1), MOV(0, 5), EXIT) == 0);
+    CHECK(ubpf_vm_set_budget(vm, 1000) == 0);
+    CHECK(ubpf_vm_run(vm, NULL, 0, NULL) == 0 && ubpf_vm_executed(vm) == 4);
+    FAILS(vm, ubpf_vm_run(vm, NULL, 0, NULL), "too many instructions");
+    CHECK(ubpf_vm_executed(vm) == 3);
+    CHECK(ubpf_vm_set_budget(vm, 1 << 24) == 0);
     CHECK(LOAD(vm, OP(0x05, 0, 0, -1, 0)) == 0);
     stopped(vm, NULL, 0, "too many instructions");
     CHECK(LOAD(vm, MOV(0, 3), MOV(0, 4), EXIT) == 0);
