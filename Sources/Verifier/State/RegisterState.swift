@@ -17,7 +17,7 @@ struct RegisterState: Equatable {
     var map: Int32 = -1
     /// Constant part of a pointer's offset.
     var offset: Int32 = 0
-    /// `.memory`: its bytes. `.function`: index of the function. `.object`: which.
+    /// `.memory`: its bytes; `.function`: index of the function; `.object`: which.
     var size: UInt32 = 0
     /// What has the same id is the same value: scalars up to `delta`, nullable pointers, packet pointers up to their
     /// constant offset; 0 for nothing.
