@@ -15,6 +15,8 @@ struct Frame {
     var rounds = 0
     /// Identity of the helper call at hand that calls back; 0 for none.
     var activation: UInt32 = 0
+    /// A timer calls it, some time after the program: there is no caller.
+    var isAsync = false
     /// What the callback may return.
     var results: ClosedRange<Int64> = 0...1
 

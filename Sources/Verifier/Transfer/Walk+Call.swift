@@ -105,17 +105,7 @@ extension Walk {
         }
         let site = frame.callSite
         if frame.isCallback {
-            guard result.kind != .none else { throw uninitialized(.r0) }
-            guard result.isScalar, result.scalar.smin >= frame.results.lowerBound,
-                result.scalar.smax <= frame.results.upperBound
-            else {
-                throw fail(
-                    .callback,
-                    "a callback returns \(frame.results.lowerBound) to \(frame.results.upperBound), but r0 is \(describe(result))",
-                    .r0,
-                    .result(frame.results)
-                )
-            }
+            try checkCallbackResult(frame)
             state.frames.removeLast()
             // The helper may call it again, or be done: its call is walked again.
             trail.go(from: pc, to: site)
@@ -128,10 +118,29 @@ extension Walk {
         return site + 1
     }
 
+    private func checkCallbackResult(_ frame: Frame) throws(VerifierError) {
+        let result = frame[.r0]
+        guard result.kind != .none else { throw uninitialized(.r0) }
+        guard result.isScalar, result.scalar.smin >= frame.results.lowerBound,
+            result.scalar.smax <= frame.results.upperBound
+        else {
+            throw fail(
+                .callback,
+                "a callback returns \(frame.results.lowerBound) to \(frame.results.upperBound), but r0 is \(describe(result))",
+                .r0,
+                .result(frame.results)
+            )
+        }
+    }
+
     /// What must hold where the program or a global function ends.
     private func checkEnd() throws(VerifierError) {
         guard state.references.isEmpty else {
             throw fail(.unreleased, "the program ends here, but \(held())")
+        }
+        if state.frames[0].isAsync {
+            try checkCallbackResult(state.frames[0])
+            return
         }
         if function != 0 {
             guard subject.functions[function].contract?.returnsVoid != true else { return }
@@ -169,6 +178,20 @@ extension Walk {
     }
 
     // MARK: - Callbacks
+
+    /// `bpf_timer_set_callback(timer, function)`: the function is walked on its own, with the timer's map, a key and a value.
+    mutating func setTimer() throws(VerifierError) {
+        let map = state.frames[state.depth].registers[1].map
+        var frame = Frame(function: Int(state.frames[state.depth].registers[2].size), callSite: -1)
+        frame.isAsync = true
+        frame.results = 0...0
+        frame[.framePointer] = stackPointer(0)
+        for (register, kind) in [(Register.r1, RegisterState.Kind.map), (.r2, .mapKey), (.r3, .mapValue)] {
+            frame[register] = RegisterState(kind)
+            frame[register].map = map
+        }
+        try forkAsync(frame)
+    }
 
     /// A helper calls a function of the program any number of times: one more call waits, in a frame of its own.
     mutating func callBack(

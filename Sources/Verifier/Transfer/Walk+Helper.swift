@@ -26,6 +26,7 @@ extension Walk {
         try checkMap(&call)
         try checkSpecial(&call)
         if prototype.releasesArgument { try release(call) }
+        if helper == .timerSetCallback { try setTimer() }
         if isCallingBack(instruction) { try callBack(helper, prototype, call.map) }
         state.frames[state.depth].rounds = 0
         state.frames[state.depth].activation = 0

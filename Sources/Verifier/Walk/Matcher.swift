@@ -34,6 +34,7 @@ struct Matcher {
         while reach > 0, slots(new, reach, at: pc, needs) != .max { reach -= 1 }
         pairs.removeAll(keepingCapacity: true)
         lastTemporaryID = .max
+        guard new.frames[0].isAsync == old.frames[0].isAsync else { return false }
         for depth in new.frames.indices {
             if depth > 0 {
                 guard new.frames[depth].callSite == old.frames[depth].callSite,

@@ -138,6 +138,26 @@ struct Walk {
         )
     }
 
+    /// Lets a path wait that has nothing to do with this one: until everything else was walked, so that what is set again and
+    /// again is covered by then.
+    mutating func forkAsync(_ frame: Frame) throws(VerifierError) {
+        if pending.count >= maximumPending { throw tooComplex() }
+        let start = layout.functions[frame.function]
+        let tip = trail.tip
+        trail.go(from: pc, to: start)
+        pending.insert(
+            Pending(
+                state: State(frames: [frame]),
+                pc: start,
+                parent: nil,
+                writes: InlineArray(repeating: .max),
+                trail: trail.tip
+            ),
+            at: 0
+        )
+        trail.tip = tip
+    }
+
     mutating func countJump() { jumps += 1 }
 
     private func tooComplex() -> VerifierError {
