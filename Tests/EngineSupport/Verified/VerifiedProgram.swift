@@ -311,6 +311,18 @@ package struct VerifiedProgram {
     private mutating func linked() {
         let register = scalar()
         let copy: Register = register == .r7 ? .r8 : .r7
+        if chance(30) {
+            // The low half of a number that has a copy: what is learnt of it says nothing of the whole.
+            emit(.mov64Reg, .r5, register)
+            emit(.mov32Reg, copy, register)
+            let limit = number(0...40)
+            exits.append(emit(.jumpGreater64Imm, copy, imm: limit))
+            set(copy, scalar: UInt64(limit))
+            emit(.loadMapValue, .r1, imm: VerifiedMap.words.index)
+            emit(.add64Reg, .r1, chance(50) ? register : .r5)
+            touch(.r1, before: 0, behind: 64 - limit, isStack: false)
+            return
+        }
         emit(chance(90) ? .mov64Reg : .mov32Reg, copy, register)
         let distance = number(1...8)
         let isLess = chance(50)
