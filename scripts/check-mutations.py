@@ -158,7 +158,7 @@ MUTATIONS = {
         WALK + "Matcher.swift", "return match(old.id, new.id != 0 ? new.id : makeTemporaryID())", "return true", VERIFIER),
     "verifier-rounds-of-other-calls": (
         "Sources/Verifier/State/State.swift", "frames[depth].activation != 0, frames[depth].activation == old.frames[depth].activation,\n"
-        "                frames[depth].rounds > old.frames[depth].rounds", "rounds > old.rounds", VERIFIER),
+        "                frames[depth].rounds > old.frames[depth].rounds", "depth >= 0, rounds > old.rounds", VERIFIER),
 }
 
 
