@@ -44,6 +44,9 @@ struct Reference: Equatable {
     var instruction: Int32
     var kind: Kind
 
+    /// Ids from here on are maps: the lock in the only value of one.
+    static var mapLock: UInt32 { 0x8000_0000 }
+
     enum Kind: UInt8 { case ringRecord, ringDynptr, object, spinLock }
 }
 

@@ -56,7 +56,7 @@ extension Walk {
 
     /// Which lock: values of one lookup are one, those of others are others.
     private func lockID(_ pointer: RegisterState) -> UInt32 {
-        pointer.id != 0 ? pointer.id : UInt32(bitPattern: pointer.map) | 0x8000_0000
+        pointer.id != 0 ? pointer.id : UInt32(bitPattern: pointer.map) | Reference.mapLock
     }
 
     mutating func checkSpecialField(

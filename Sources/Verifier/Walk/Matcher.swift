@@ -69,6 +69,11 @@ struct Matcher {
             }
         }
         for index in new.references.indices {
+            // Locks of global data are named by their map, not by an id.
+            if max(new.references[index].id, old.references[index].id) >= Reference.mapLock {
+                guard new.references[index].id == old.references[index].id else { return false }
+                continue
+            }
             guard new.references[index].kind == old.references[index].kind,
                 match(old.references[index].id, new.references[index].id)
             else { return false }
