@@ -1,27 +1,33 @@
 import ISA
 
-/// Which function calls which; callbacks, whose address is taken, are calls for the depth of the stack only.
+/// Which function calls which; taking the address of a callback counts as a call.
 struct CallGraph {
     private let layout: Layout
     /// Calls of each function: the instruction and the function called.
     private var calls: [[(instruction: Int, callee: Int)]] = []
-    private var references: [[Int]] = []
 
     init(_ layout: Layout) {
         self.layout = layout
         for function in layout.functions.indices {
             var called: [(instruction: Int, callee: Int)] = []
-            var referred: [Int] = []
             for index in layout.range(function) where layout.targets[index] >= 0 && !layout.isJump[index] {
-                if layout.instructions[index].opcode == .callLocal {
-                    called.append((index, layout.callee(of: index)))
-                } else {
-                    referred.append(layout.callee(of: index))
-                }
+                if layout.instructions[index].opcode == .loadFunction, Self.isForTimer(layout, index) { continue }
+                called.append((index, layout.callee(of: index)))
             }
             calls.append(called)
-            references.append(referred)
         }
+    }
+
+    /// The next helper called gives the function to a timer, which calls it when nobody else runs.
+    private static func isForTimer(_ layout: Layout, _ index: Int) -> Bool {
+        for next in index..<layout.range(Int(layout.owner[index])).upperBound {
+            switch layout.instructions[next].opcode {
+            case .callHelper: return layout.instructions[next].imm == Int64(Helper.timerSetCallback.rawValue)
+            case .callLocal: return false
+            default: continue
+            }
+        }
+        return false
     }
 
     /// All functions, each behind those that it calls; refuses recursion.
@@ -75,9 +81,6 @@ struct CallGraph {
                         "the frames of nested calls take \(depths[function]) bytes of stack; the limit is \(frameSize)"
                     throw layout.error(.stackTooDeep, at: instruction, what)
                 }
-            }
-            for callee in references[function] where callee != function {
-                depths[function] = max(depths[function], min(own + depths[callee], frameSize))
             }
         }
         return sizes.allSatisfy { $0 == 0 } ? 0 : depths[0]

@@ -99,6 +99,9 @@ package struct MapFacts: Equatable, Sendable {
     /// Programs may not write values (`BPF_F_RDONLY_PROG`), or not read them (`BPF_F_WRONLY_PROG`).
     package static let (readOnlyFlag, writeOnlyFlag) = (UInt32(0x80), UInt32(0x100))
 
+    /// Maps inside a map of maps may have another number of entries (`BPF_F_INNER_MAP`).
+    static let innerMapFlag: UInt32 = 0x1000
+
     var isReadOnly: Bool { flags & Self.readOnlyFlag != 0 }
     var isWriteOnly: Bool { flags & Self.writeOnlyFlag != 0 }
 

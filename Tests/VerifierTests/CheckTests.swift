@@ -102,6 +102,29 @@ private let refused: [Case] = [
         .recursion,
         at: 4
     ),
+    Case(
+        "callback that loops over itself",
+        [
+            .mov64(.r1, 1), .loadFunction(.r2, "f"), .mov64(.r3, 0), .mov64(.r4, 0), .call(.loop), .exit,
+            .function("f"), .mov64(.r1, 1), .loadFunction(.r2, "f"), .mov64(.r3, 0), .mov64(.r4, 0), .call(.loop),
+            .mov64(.r0, 0), .exit,
+        ],
+        .recursion,
+        at: 7
+    ),
+    Case(
+        "number that matters only behind a loop",
+        [
+            .mov64(.r6, 0), .label("head"), .mayGoto(to: "end"), .call(.getPrandomU32), .mov64(.r6, 1),
+            .jumpGreater(.r0, 5, to: "more"), .mov64(.r6, 0), .label("more"), .mov64(.r7, 1), .mov64(.r7, 1),
+            .mov64(.r7, 1), .mov64(.r7, 1), .jumpEqual(.r7, 9, to: "head"), .mov64(.r7, 1), .mov64(.r7, 1),
+            .jumpEqual(.r7, 9, to: "head"), .mov64(.r7, 1), .mov64(.r7, 1), .jumpEqual(.r7, 9, to: "head"),
+            .mov64(.r7, 1), .jump(to: "head"), .label("end"), .mov64(.r0, 0), .jumpEqual(.r6, 0, to: "out"),
+            .load64(.r0, .r10, 0), .label("out"), .exit,
+        ],
+        .stackBounds,
+        at: 22
+    ),
     Case("nine frames", chain(9), .callsTooDeep, at: 21),
     Case("below the frame", [.store8(.r10, -513, 0), .exit], .stackBounds),
     Case("across the top", [.store64(.r10, -4, 0), .exit], .misaligned),

@@ -18,7 +18,7 @@ extension Walk {
 
     mutating func callHelper(_ instruction: Instruction) throws(VerifierError) -> Int? {
         let (helper, prototype) = try find(instruction)
-        if !isCallingBack(instruction), helper != .spinUnlock, state.lock != 0 {
+        if helper != .spinUnlock, state.lock != 0 {
             throw fail(.lock, "\(helper.name) cannot be called while a lock is held")
         }
         var call = HelperCall(helper: helper, prototype: prototype)
@@ -101,7 +101,9 @@ extension Walk {
                 }
                 call.size = size
             case .ringRecord:
-                guard value.kind == .memory, value.reference != 0, !value.isNullable, value.constantOffset == 0 else {
+                guard value.kind == .memory, !value.isNullable, value.constantOffset == 0,
+                    state.references.contains(where: { $0.id == value.reference && $0.kind == .ringRecord })
+                else {
                     throw mismatch(call, index, "the start of a record that bpf_ringbuf_reserve() gave", value)
                 }
                 call.reference = value.reference
@@ -339,7 +341,7 @@ extension Walk {
 
     /// An array's element at a constant index that exists is never NULL (Linux 6.15: `get_constant_map_key`).
     private func isConstantLookup(_ call: HelperCall, _ arguments: InlineArray<11, RegisterState>) -> Bool {
-        guard call.helper == .mapLookupElem,
+        guard maps[Int(call.map)].flags & MapFacts.innerMapFlag == 0, call.helper == .mapLookupElem,
             maps[Int(call.map)].type == .array || maps[Int(call.map)].type == .perCPUArray
         else {
             return false

@@ -26,6 +26,14 @@ extension Walk {
             guard state.references.isEmpty else {
                 throw fail(.unreleased, "a tail call does not come back, but \(held())")
             }
+            // What another program returns becomes the result of this function.
+            if state.depth > 0 {
+                let saved = (state, writes, trail.tip)
+                write(.r0, .unknown)
+                forgetPackets()
+                if let next = try leave() { try fork(state, at: next) }
+                (state, writes, trail.tip) = saved
+            }
         case .loop, .forEachMapElem, .userRingbufDrain, .findVma:
             let flags = call.helper == .findVma ? registers[5] : registers[4]
             guard flags.isScalar else { throw fail(.argument, "the flags of \(call.helper.name) must be a number") }

@@ -57,23 +57,21 @@ struct Layout {
     }
 
     private mutating func findPacketChangers() {
-        var changed = true
-        while changed {
-            changed = false
-            for index in instructions.indices where !packetChangers.contains(Int(owner[index])) {
-                let isOne: Bool
-                switch instructions[index].opcode {
-                case .callHelper:
-                    let helper = Helper(rawValue: UInt32(truncatingIfNeeded: instructions[index].imm))
-                    isOne = helper.flatMap { HelperPrototype.of($0) }?.changesPacket ?? false
-                case .callLocal, .loadFunction: isOne = packetChangers.contains(callee(of: index))
-                default: isOne = false
-                }
-                if isOne {
-                    packetChangers.insert(Int(owner[index]))
-                    changed = true
-                }
+        var callers = [[Int]](repeating: [], count: functions.count)
+        var work: [Int] = []
+        for index in instructions.indices {
+            let function = Int(owner[index])
+            switch instructions[index].opcode {
+            case .callHelper:
+                let helper = Helper(rawValue: UInt32(truncatingIfNeeded: instructions[index].imm))
+                let isOne = helper.flatMap { HelperPrototype.of($0) }?.changesPacket ?? false
+                if isOne, packetChangers.insert(function).inserted { work.append(function) }
+            case .callLocal, .loadFunction: callers[callee(of: index)].append(function)
+            default: break
             }
+        }
+        while let function = work.popLast() {
+            for caller in callers[function] where packetChangers.insert(caller).inserted { work.append(caller) }
         }
     }
 

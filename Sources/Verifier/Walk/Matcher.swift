@@ -8,6 +8,8 @@ struct Matcher {
     private var pairs: [(old: UInt32, new: UInt32)] = []
     private var counts: [(id: UInt32, count: Int)] = []
     private var lastTemporaryID = UInt32.max
+    /// Reading what was never written is a mistake.
+    var isStrict = false
 
     /// Everything that can happen from `new` can happen from `old`.
     mutating func isCovered(
@@ -112,6 +114,7 @@ struct Matcher {
             let before = index < old.count ? old[index] : StackSlot()
             let now = index < new.count ? new[index] : StackSlot()
             let isRelevant = relevant >> UInt64(index) & 1 != 0
+            if isStrict, (0..<8).contains(where: { before[$0] != .invalid && now[$0] == .invalid }) { return false }
             // Numbers, however they were written.
             if let (wide, narrow) = before.scalar.flatMap({ wide in now.scalar.map { (wide, $0) } }) {
                 guard isCovered(narrow, by: wide, isRelevant: isRelevant) else { return false }

@@ -9,8 +9,6 @@ struct Walk {
     let subject: Subject
     let layout: Layout
     private(set) var needs: NeedsAnalysis
-    /// Where every comparison matters: for rounds of loops that are still being walked.
-    private let allNeeds: [Needs]
     let shapes: [Shape]
     let context: ContextModel
     let returnRange: ClosedRange<Int64>?
@@ -58,14 +56,13 @@ struct Walk {
         self.context = context
         returnRange = Verifier.returnRange(subject.type, attachType: subject.attachType)
         let returnMatters = returnRange != nil || subject.strictLeaks
-        needs = NeedsAnalysis(layout, subject, returnMatters: returnMatters, decidesAll: false)
+        // A round that ends on one still being walked is done before everything is known that may follow it; so nothing is
+        // left for the walk to find out.
         let hasRounds = layout.instructions.contains {
             $0.opcode == .mayGoto || ($0.opcode == .callHelper && isCallingBack($0))
         }
-        allNeeds =
-            hasRounds
-            ? NeedsAnalysis(layout, subject, returnMatters: returnMatters, decidesAll: true).needs
-            : []
+        needs = NeedsAnalysis(layout, subject, returnMatters: returnMatters, decidesAll: hasRounds)
+        matcher.isStrict = subject.strictLeaks
         shapes = layout.instructions.map(\.opcode.shape)
         maps = subject.maps
         stackSizes = Array(repeating: 0, count: layout.functions.count)
@@ -257,7 +254,7 @@ struct Walk {
     }
 
     private mutating func covers(_ old: Checkpoint, allSlots: Bool) -> Bool {
-        matcher.isCovered(state, by: old, at: pc, allSlots ? allNeeds : needs.needs, allSlots: allSlots)
+        matcher.isCovered(state, by: old, at: pc, needs.needs, allSlots: allSlots)
     }
 
     /// Something on the path reads these slots of a frame.
