@@ -123,7 +123,7 @@ private let refused: [Case] = [
             .load64(.r0, .r10, 0), .label("out"), .exit,
         ],
         .stackBounds,
-        at: 22
+        at: 21
     ),
     Case("nine frames", chain(9), .callsTooDeep, at: 21),
     Case("below the frame", [.store8(.r10, -513, 0), .exit], .stackBounds),
