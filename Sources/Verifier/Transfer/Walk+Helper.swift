@@ -91,6 +91,7 @@ extension Walk {
                 try checkSized(call, index, value, isOut: false, isUpdate: true, isNullable)
             case .fixedMemory(let bytes, let isOut, let isNullable):
                 if isNullable, value.isNull { continue }
+                if isOut { try checkAlignment(value, register, 0, Int(bytes), isStrict: true) }
                 try checkHelperMemory(value, register, exactly(Int(bytes)), isOut: isOut)
             case .size:
                 // Checked with the memory.
@@ -204,7 +205,8 @@ extension Walk {
                 .size(.unbounded)
             )
         }
-        if isNullable, pointer.isNull { return }
+        // NULL has no bytes.
+        if isNullable, pointer.isNull, size.scalar.umax == 0 { return }
         try checkHelperMemory(
             pointer,
             register,
