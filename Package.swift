@@ -165,7 +165,14 @@ let testTargets: [Target] = [
     tests("Symbols"),
     tests("Planner", ["Symbols", "CCapstone"]),
     tests("Inject"),
-    tests("Agent", ["Runtime", "UBPFVM", "ISA", "CSession", "CRuntime", "CPatch", "CUnwind"]),
+    tests("Agent", ["Runtime", "UBPFVM", "ISA", "CSession", "CRuntime", "CPatch", "CUnwind", "live-torture"]),
+    // Functions that threads run while their code changes; a process of its own, as it may die.
+    .executableTarget(
+        name: "live-torture",
+        dependencies: ["CSession", "CRuntime", "CPatch"],
+        path: "Tests/LiveTorture",
+        cSettings: cSettings
+    ),
     tests("Embedding", ["ISA", "UBPFVM", "CUBPF", "CRuntime"], exclude: ["Fixtures"]),
     .testTarget(
         name: "ConformancePluginTests",
