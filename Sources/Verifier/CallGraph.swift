@@ -4,17 +4,44 @@ import ISA
 struct CallGraph {
     private let layout: Layout
     /// Calls of each function: the instruction and the function called.
-    private var calls: [[(instruction: Int, callee: Int)]] = []
+    private var calls: [[Call]] = []
+
+    private struct Call {
+        var instruction: Int
+        var callee: Int
+        /// Frames between the caller's and the callee's.
+        var extra = 0
+    }
+
+    /// A helper calls a function of the program.
+    struct Callback: Hashable {
+        var caller: Int
+        var callee: Int
+        var helper: Helper
+        var instruction: Int
+    }
 
     init(_ layout: Layout) {
         self.layout = layout
         for function in layout.functions.indices {
-            var called: [(instruction: Int, callee: Int)] = []
+            var called: [Call] = []
             for index in layout.range(function) where layout.targets[index] >= 0 && !layout.isJump[index] {
                 if layout.instructions[index].opcode == .loadFunction, Self.isForTimer(layout, index) { continue }
-                called.append((index, layout.callee(of: index)))
+                called.append(Call(instruction: index, callee: layout.callee(of: index)))
             }
             calls.append(called)
+        }
+    }
+
+    /// Adds what the walk found.
+    ///
+    /// - Parameter isCopyingKeys: `bpf_for_each_map_elem` puts an array's key into a frame of its own.
+    mutating func add(_ callbacks: Set<Callback>, isCopyingKeys: Bool) {
+        for callback in callbacks.sorted(by: { $0.instruction < $1.instruction }) {
+            let extra = isCopyingKeys && callback.helper == .forEachMapElem ? 1 : 0
+            calls[callback.caller].append(
+                Call(instruction: callback.instruction, callee: callback.callee, extra: extra)
+            )
         }
     }
 
@@ -46,12 +73,12 @@ struct CallGraph {
                     stack.removeLast()
                     continue
                 }
-                let (instruction, callee) = calls[function][next]
-                switch state[callee] {
-                case .open: throw layout.error(.recursion, at: instruction, "a function calls itself")
+                let call = calls[function][next]
+                switch state[call.callee] {
+                case .open: throw layout.error(.recursion, at: call.instruction, "a function calls itself")
                 case .new:
-                    state[callee] = .open
-                    stack.append((callee, 0))
+                    state[call.callee] = .open
+                    stack.append((call.callee, 0))
                 case .done: stack[stack.count - 1].next += 1
                 }
             }
@@ -64,22 +91,22 @@ struct CallGraph {
     /// Bytes of the deepest chain of frames, each rounded up to 16; refuses more than `frameSize` and more than 8 frames.
     ///
     /// Linux: kernel/bpf/verifier.c, `check_max_stack_depth_subprog`.
-    func stackDepth(_ sizes: [Int], order: [Int]) throws(VerifierError) -> Int {
+    func stackDepth(_ sizes: [Int]) throws(VerifierError) -> Int {
         var depths = sizes.map { (max($0, 1) + 15) / 16 * 16 }
         var frames = [Int](repeating: 1, count: calls.count)
-        for function in order {
+        for function in try calleesFirst() {
             let own = depths[function]
-            for (instruction, callee) in calls[function] {
-                depths[function] = max(depths[function], own + depths[callee])
-                frames[function] = max(frames[function], frames[callee] + 1)
+            for call in calls[function] {
+                depths[function] = max(depths[function], own + depths[call.callee])
+                frames[function] = max(frames[function], frames[call.callee] + 1 + call.extra)
                 if frames[function] > maximumFrames {
                     let what = "the call makes \(frames[function]) nested frames; at most \(maximumFrames) are allowed"
-                    throw layout.error(.callsTooDeep, at: instruction, what)
+                    throw layout.error(.callsTooDeep, at: call.instruction, what)
                 }
                 if depths[function] > frameSize {
                     let what =
                         "the frames of nested calls take \(depths[function]) bytes of stack; the limit is \(frameSize)"
-                    throw layout.error(.stackTooDeep, at: instruction, what)
+                    throw layout.error(.stackTooDeep, at: call.instruction, what)
                 }
             }
         }

@@ -103,6 +103,8 @@ package struct MapFacts: Equatable, Sendable {
     static let innerMapFlag: UInt32 = 0x1000
 
     var isReadOnly: Bool { flags & Self.readOnlyFlag != 0 }
+    /// Its values are maps.
+    var holdsMaps: Bool { type == .arrayOfMaps || type == .hashOfMaps }
     var isWriteOnly: Bool { flags & Self.writeOnlyFlag != 0 }
 
     /// Cannot change any more: `contents` are constants.

@@ -27,8 +27,8 @@ package func verify(
         throw VerifierError(rule: .empty, instruction: 0, slot: 0, text: "", what: "the program has no instructions")
     }
     let layout = try Layout(subject.instructions, functions: subject.functions.map(\.start))
-    let graph = CallGraph(layout)
-    let order = try graph.calleesFirst()
+    var graph = CallGraph(layout)
+    _ = try graph.calleesFirst()
     var walk = try Walk(subject, layout)
     recorder?.begin(walk)
     walk.recorder = recorder
@@ -41,7 +41,9 @@ package func verify(
     var context = RegisterState(.context)
     context.size = 0
     try walk.run(function: 0, arguments: [context])
-    walk.statistics.stackDepth = try graph.stackDepth(walk.stackSizes, order: order)
+    // Function pointers are passed on, so that who calls back is known only now.
+    graph.add(walk.callbacks, isCopyingKeys: subject.platform == .userspace)
+    walk.statistics.stackDepth = try graph.stackDepth(walk.stackSizes)
     return walk.statistics
 }
 

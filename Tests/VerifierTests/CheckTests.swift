@@ -189,6 +189,14 @@ private let refused: [Case] = [
         .uninitialized,
         at: 3
     ),
+    Case(
+        "stack at any offset that is not negative",
+        [
+            .load64(.r3, .r1, 112), .rsh64(.r3, 1), .add64(.r3, .r10), .load64(.r0, .r3), .exit,
+        ],
+        .stackBounds,
+        at: 3
+    ),
     Case("unknown helper", [.op(.callHelper, imm: 212), .exit], .unknownHelper),
     Case("helper 0", [.op(.callHelper, imm: 0), .exit], .unknownHelper),
     Case("negative helper", [.op(.callHelper, imm: -1), .exit], .unknownHelper),
@@ -274,6 +282,58 @@ private func subject(_ instructions: [Instruction], _ functions: [Int]) -> Subje
             if first == nil { good += 1 }
         }
         #expect(good > 0)
+    }
+
+    /// Another program, which a function went over to, may have moved the packet; what a function is given of it stays.
+    @Test(arguments: [Helper.tailCall, .xdpAdjustHead, .ktimeGetNs])
+    func globalFunctionsMovePackets(_ helper: Helper) throws {
+        let start: [Statement] = [
+            .mov64(.r6, .r1), .load32(.r7, .r6, 0), .load32(.r8, .r6, 4), .mov64(.r2, .r7), .add64(.r2, 8),
+            .jumpGreater(.r2, .r8, to: "end"), .mov64(.r1, .r6),
+        ]
+        let function: [Statement] = [
+            .function("f"), .loadMap(.r2, 0), .mov64(.r3, 0), .call(helper), .mov64(.r0, 0), .exit,
+        ]
+        let end: [Statement] = [.label("end"), .mov64(.r0, 0), .exit]
+        func rule(_ program: [Statement], _ second: FunctionFacts.Parameter) throws -> Rule? {
+            let program = try Assembly(start + program + end + function)
+            var subject = subject(program.instructions, program.functions)
+            subject.functions[1].contract = FunctionFacts.Contract(parameters: [.context, second])
+            subject.maps = [MapFacts(name: "m", type: .programArray, keySize: 4, valueSize: 4, maxEntries: 1)]
+            (subject.type, subject.platform) = (.xdp, .kernel)
+            do { _ = try verify(subject) } catch { return error.rule }
+            return nil
+        }
+        let moves = helper != .ktimeGetNs
+        #expect(try rule([.mov64(.r2, 0), .call("f"), .load8(.r0, .r7)], .scalar) == (moves ? .notAPointer : nil))
+        let memory = FunctionFacts.Parameter.memory(size: 8, isNullable: false)
+        #expect(try rule([.mov64(.r2, .r7), .call("f")], memory) == (moves ? .argument : nil))
+    }
+
+    /// A function that only a timer seems to be given may be called at once, and then calls itself.
+    @Test func recursionThroughCallbackAndGlobalFunction() throws {
+        let program = try Assembly([
+            .call("f"), .exit,
+            .function("f"), .mov64(.r6, 0), .loadFunction(.r2, "round"), .jumpEqual(.r6, 0, to: "now"),
+            .call(.timerSetCallback), .label("now"), .mov64(.r1, 1), .mov64(.r3, 0), .mov64(.r4, 0), .call(.loop),
+            .mov64(.r0, 0), .exit,
+            .function("round"), .call("f"), .mov64(.r0, 0), .exit,
+        ])
+        var subject = subject(program.instructions, program.functions)
+        subject.functions[1].contract = FunctionFacts.Contract(parameters: [])
+        let error = #expect(throws: VerifierError.self) { try verify(subject) }
+        #expect(error?.rule == .recursion)
+    }
+
+    @Test func mapsOfUnknownMaps() throws {
+        let program = try Assembly([
+            .store32(.r10, -4, 0), .mov64(.r2, .r10), .add64(.r2, -4), .loadMap(.r1, 0), .call(.mapLookupElem),
+            .jumpEqual(.r0, 0, to: "end"), .store32(.r0, 0, 7), .label("end"), .mov64(.r0, 0), .exit,
+        ])
+        var subject = subject(program.instructions, program.functions)
+        subject.maps = [MapFacts(name: "m", type: .arrayOfMaps, keySize: 4, valueSize: 4, maxEntries: 1)]
+        let error = #expect(throws: VerifierError.self) { try verify(subject) }
+        #expect(error?.rule == .mapType)
     }
 
     private func outcome(_ program: [Instruction], _ functions: [Int]) -> VerifierError? {

@@ -28,6 +28,9 @@ struct StackSlot: Equatable {
     /// All bytes are of this kind.
     func isAll(_ byte: Byte) -> Bool { bytes == Self.repeated(byte) }
 
+    /// A byte is zero here that may be another there.
+    func hasZero(notIn other: StackSlot) -> Bool { (0..<8).contains { self[$0] == .zero && other[$0] != .zero } }
+
     mutating func fill(_ byte: Byte) {
         bytes = Self.repeated(byte)
         spilled = .none

@@ -15,6 +15,10 @@ struct Frame {
     var rounds = 0
     /// Identity of the helper call at hand that calls back; 0 for none.
     var activation: UInt32 = 0
+    /// Identity of the call that made this frame, which has a counter for its `may_goto`.
+    var identity: UInt32 = 0
+    /// Rounds of its `may_goto` loops.
+    var gotoRounds = 0
     /// A timer calls it, some time after the program: there is no caller.
     var isAsync = false
     /// What the callback may return.
@@ -56,17 +60,19 @@ struct State {
     var references: [Reference] = []
     /// Rounds of `may_goto` loops and callbacks on this path.
     var rounds = 0
-    /// Those of `may_goto` loops.
-    var gotoRounds = 0
 
     var depth: Int { frames.count - 1 }
 
     /// The path from the other state to this one went round something whose rounds are limited at run time: coming back to
     /// the same state is no endless loop then.
     func isRoundAfter(_ old: borrowing State) -> Bool {
-        if gotoRounds > old.gotoRounds { return true }
-        // Rounds of the same call of a helper only: a loop around it may never end.
+        // Rounds of the same call of a helper or a function only: a loop around it may never end.
         for depth in 0..<min(frames.count, old.frames.count) {
+            if frames[depth].identity == old.frames[depth].identity,
+                frames[depth].gotoRounds > old.frames[depth].gotoRounds
+            {
+                return true
+            }
             if frames[depth].activation != 0, frames[depth].activation == old.frames[depth].activation,
                 frames[depth].rounds > old.frames[depth].rounds
             {

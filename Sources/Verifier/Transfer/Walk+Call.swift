@@ -62,7 +62,15 @@ extension Walk {
                 if isNullable, value.isNull { continue }
                 var pointer = value
                 if isNullable { pointer.isNullable = false }
-                try checkHelperMemory(pointer, register, 0...UInt64(size), isOut: false, isUpdate: true)
+                // A parameter does not become void when the packet moves.
+                try checkHelperMemory(
+                    pointer,
+                    register,
+                    0...UInt64(size),
+                    isOut: false,
+                    isUpdate: true,
+                    packetAllowed: !packetChangers.contains(callee)
+                )
                 isGood = true
             case .unsupported:
                 throw fail(.functionContract, "'\(name)' takes an argument of a type that cannot be checked")
@@ -85,6 +93,7 @@ extension Walk {
         }
         var frame = Frame(function: function, callSite: pc)
         frame.isCallback = isCallback
+        frame.identity = makeID()
         frame[.framePointer] = stackPointer(state.frames.count)
         state.frames.append(frame)
         // Nothing that was there before can be read.
@@ -206,6 +215,7 @@ extension Walk {
         let rounds = caller.registers[1].isScalar ? caller.registers[1].scalar : .unknown
         let limit = rounds.truncated32.umax
         if helper == .loop, caller.rounds >= limit { return }
+        callbacks.insert(CallGraph.Callback(caller: caller.function, callee: callee, helper: helper, instruction: pc))
         let saved = (state, writes, trail.tip)
         state.rounds += 1
         state.frames[state.depth].rounds += 1

@@ -298,6 +298,9 @@ extension Walk {
         case .void: return
         case .mapValueOrNull, .mapValue:
             guard call.map >= 0 else { throw fail(.argument, "\(call.helper.name) needs a map") }
+            if maps[Int(call.map)].holdsMaps, maps[Int(call.map)].inner.isEmpty {
+                throw fail(.mapType, "nothing is known of the maps in '\(maps[Int(call.map)].name)'")
+            }
             result = RegisterState(.mapValue)
             result.map = call.map
             result.isNullable = call.prototype.result == .mapValueOrNull

@@ -409,11 +409,7 @@ extension Walk {
 
     /// The map that a value of this one stands for; maps of maps only.
     mutating func innerMap(_ map: Int32) -> Int32? {
-        switch maps[Int(map)].type {
-        case .arrayOfMaps, .hashOfMaps: break
-        default: return nil
-        }
-        guard let inner = maps[Int(map)].inner.first else { return nil }
+        guard maps[Int(map)].holdsMaps, let inner = maps[Int(map)].inner.first else { return nil }
         if let known = maps.firstIndex(of: inner), known >= subject.maps.count { return Int32(known) }
         maps.append(inner)
         return Int32(maps.count - 1)

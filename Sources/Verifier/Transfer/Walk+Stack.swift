@@ -13,7 +13,7 @@ extension Walk {
         let range = pointer.offsets
         let (first, underflow) = range.lowerBound.addingReportingOverflow(offset)
         let (last, overflow) = range.upperBound.addingReportingOverflow(offset)
-        guard !underflow, !overflow, first >= Int64(-frameSize), last + Int64(size) <= 0 else {
+        guard !underflow, !overflow, first >= Int64(-frameSize), last <= -Int64(size) else {
             let place = first == last ? "r10\(first < 0 ? "" : "+")\(first)" : "r10\(first) to r10+\(last)"
             throw fail(
                 .stackBounds,

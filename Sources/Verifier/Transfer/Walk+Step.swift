@@ -37,7 +37,7 @@ extension Walk {
             // The loop may be left at any round; how many there are is limited at run time.
             try fork(state, at: Int(layout.targets[pc]))
             state.rounds += 1
-            state.gotoRounds += 1
+            state.frames[state.depth].gotoRounds += 1
         case .call(let kind):
             countJump()
             return try call(instruction, kind)

@@ -12,7 +12,7 @@ struct Layout {
     private(set) var goesOn: [Bool]
     /// Function of each instruction.
     private(set) var owner: [Int32]
-    /// Functions that call a helper which moves the packet, or a function that does.
+    /// Functions that call a helper which moves the packet, or a function that does; another program may, too.
     private(set) var packetChangers: Set<Int> = []
     private let slots: [Int]
 
@@ -64,7 +64,7 @@ struct Layout {
             switch instructions[index].opcode {
             case .callHelper:
                 let helper = Helper(rawValue: UInt32(truncatingIfNeeded: instructions[index].imm))
-                let isOne = helper.flatMap { HelperPrototype.of($0) }?.changesPacket ?? false
+                let isOne = helper == .tailCall || (helper.flatMap { HelperPrototype.of($0) }?.changesPacket ?? false)
                 if isOne, packetChangers.insert(function).inserted { work.append(function) }
             case .callLocal, .loadFunction: callers[callee(of: index)].append(function)
             default: break

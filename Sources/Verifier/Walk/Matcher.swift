@@ -33,7 +33,7 @@ struct Matcher {
         guard new.frames.count == old.frames.count, new.references.count == old.references.count else { return false }
         // The frame above which nothing reads the stack of frames below.
         var reach = new.depth
-        while reach > 0, slots(new, reach, at: pc, needs) != .max { reach -= 1 }
+        while reach > 0, !reachesCallers(new, reach, at: pc, needs) { reach -= 1 }
         pairs.removeAll(keepingCapacity: true)
         lastTemporaryID = .max
         guard new.frames[0].isAsync == old.frames[0].isAsync else { return false }
@@ -97,8 +97,8 @@ struct Matcher {
         return new.references == old.references
     }
 
-    private func slots(_ state: borrowing State, _ depth: Int, at pc: Int, _ needs: [Needs]) -> UInt64 {
-        needs[depth == state.depth ? pc : returnPoint(state.frames[depth + 1])].slots
+    private func reachesCallers(_ state: borrowing State, _ depth: Int, at pc: Int, _ needs: [Needs]) -> Bool {
+        needs[depth == state.depth ? pc : returnPoint(state.frames[depth + 1])].reachesCallers
     }
 
     /// Where the caller of a frame goes on; a callback's helper is called again.
@@ -118,6 +118,8 @@ struct Matcher {
             // Numbers, however they were written.
             if let (wide, narrow) = before.scalar.flatMap({ wide in now.scalar.map { (wide, $0) } }) {
                 guard isCovered(narrow, by: wide, isRelevant: isRelevant) else { return false }
+                // Some bytes may be known to be zero where the whole is not.
+                if isRelevant, !narrow.isNull, before.hasZero(notIn: now) { return false }
                 continue
             }
             for byte in 0..<8 {

@@ -10,15 +10,24 @@ struct Needs: Equatable {
     var relevant: UInt16 = 0
     /// Stack slots whose stored scalars are relevant.
     var slots: UInt64 = 0
+    /// Stored scalars of the frames below are relevant: something may be read through a pointer to one of them.
+    var reachesCallers = false
 
     func isLive(_ register: Int) -> Bool { live >> UInt16(register) & 1 != 0 }
     func isRelevant(_ register: Int) -> Bool { relevant >> UInt16(register) & 1 != 0 }
+
+    /// Numbers stored in these slots are relevant; if any, those of other frames too.
+    mutating func read(_ slots: UInt64) {
+        self.slots |= slots
+        if slots == .max { reachesCallers = true }
+    }
 
     mutating func formUnion(_ other: Needs) -> Bool {
         let before = self
         live |= other.live
         relevant |= other.relevant
         slots |= other.slots
+        reachesCallers = reachesCallers || other.reachesCallers
         return self != before
     }
 }
@@ -157,7 +166,7 @@ struct NeedsAnalysis {
         case .packet(_, let indirect): if indirect { result.relevant |= src }
         case .load(let size, _):
             result.relevant |= src
-            if matters { result.slots |= slots(instruction.src, instruction, size, index) }
+            if matters { result.read(slots(instruction.src, instruction, size, index)) }
         case .store(let size, let operand):
             let written = slots(instruction.dst, instruction, size, index)
             // A frame of a caller knows itself what matters of it.
@@ -172,7 +181,7 @@ struct NeedsAnalysis {
             result.relevant |= operation == .loadAcquire ? src : dst
             if case .storeRelease = operation, touched == .max || after.slots & touched != 0 { result.relevant |= src }
             // What was there goes to a register, r0 for a comparison.
-            if after.relevant & kills != 0 { result.slots |= touched }
+            if after.relevant & kills != 0 { result.read(touched) }
         case .conditionalJump(_, _, let operand):
             // What is learnt of one operand comes from the other one.
             let operands = operand == .reg ? dst | src : dst
@@ -209,9 +218,9 @@ struct NeedsAnalysis {
                 result.live |= 2 << UInt16(argument)
             }
             // Callbacks reach the frame through their context.
-            if isCallingBack(instruction) { result.slots = .max }
+            if isCallingBack(instruction) { result.read(.max) }
             // Which element a constant key names decides whether it may be missing.
-            if helper == .mapLookupElem, isDecided[index] { result.slots |= keySlots(index) }
+            if helper == .mapLookupElem, isDecided[index] { result.read(keySlots(index)) }
         case .local:
             let callee = needs[Int(layout.targets[index])]
             result.live |= callee.live & RegisterSet.arguments.bits
@@ -219,11 +228,11 @@ struct NeedsAnalysis {
             result.live |= contracts[layout.callee(of: index)]
             result.relevant |= contracts[layout.callee(of: index)]
             // The callee reads its caller's frames, or calls what does.
-            if callee.slots == .max { result.slots = .max }
+            if callee.reachesCallers { result.read(.max) }
         case .kernelFunction, .register:
             result.live |= RegisterSet.arguments.bits
             result.relevant |= RegisterSet.arguments.bits
-            result.slots = .max
+            result.read(.max)
         }
     }
 

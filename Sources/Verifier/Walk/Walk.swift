@@ -22,6 +22,8 @@ struct Walk {
     var stackSizes: [Int]
     /// Global functions, which are walked on their own.
     var function = 0
+    /// Functions that helpers call, and whose frame is below theirs.
+    var callbacks: Set<CallGraph.Callback> = []
 
     /// Paths not yet walked.
     private var pending: [Pending] = []

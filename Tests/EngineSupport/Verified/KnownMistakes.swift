@@ -67,6 +67,20 @@ package struct KnownMistake: Sendable, CustomStringConvertible {
             rule: .outOfBounds
         ),
         KnownMistake(
+            name: "a number of the caller behind a store of the function",
+            program: numbers + [
+                .store64(.r10, -8, .r8), .mov64(.r1, .r10), .add64(.r1, -8), .call("f"), .mov64(.r8, .r0),
+            ] + use + [
+                .function("f"), .store64(.r10, -8, .r1), .load64(.r2, .r10, -8), .load64(.r0, .r2), .exit,
+            ],
+            rule: .outOfBounds
+        ),
+        KnownMistake(
+            name: "zero bytes of a slot beside unknown ones",
+            program: paths([.store32(.r10, -8, 0)], [.store32(.r10, -4, .r7)]) + [.load32(.r8, .r10, -8)] + use,
+            rule: .outOfBounds
+        ),
+        KnownMistake(
             name: "a constant key that names no element",
             program: numbers + [
                 .store64(.r10, -8, .r8), .mov64(.r2, .r10), .add64(.r2, -8), .loadMap(.r1, 1), .call(.mapLookupElem),
@@ -126,6 +140,35 @@ package struct KnownMistake: Sendable, CustomStringConvertible {
                 .function("round"), .mov64(.r0, 0), .exit,
             ],
             rule: .endlessLoop
+        ),
+        KnownMistake(
+            name: "an endless loop around a function with may_goto",
+            program: [
+                .label("again"), .call("f"), .jumpEqual(.r0, 0, to: "again"), .exit,
+                .function("f"), .mayGoto(to: "end"), .mov64(.r0, 0), .exit, .label("end"), .mov64(.r0, 1), .exit,
+            ],
+            rule: .endlessLoop
+        ),
+        KnownMistake(
+            name: "a callback that a function is given",
+            program: [
+                .loadFunction(.r1, "round"), .call("f"), .mov64(.r0, 0), .exit,
+                .function("f"), .store64(.r10, -256, 1), .mov64(.r2, .r1), .mov64(.r1, 1), .mov64(.r3, 0),
+                .mov64(.r4, 0),
+                .call(.loop), .mov64(.r0, 0), .exit,
+                .function("round"), .store64(.r10, -320, 1), .mov64(.r0, 0), .exit,
+            ],
+            rule: .stackTooDeep
+        ),
+        KnownMistake(
+            name: "a ninth frame for the key of an array",
+            program: [.call("f1"), .exit]
+                + (1...5).flatMap { [.function("f\($0)"), .call("f\($0 + 1)"), .exit] }
+                + [
+                    .function("f6"), .loadMap(.r1, 0), .loadFunction(.r2, "each"), .mov64(.r3, 0), .mov64(.r4, 0),
+                    .call(.forEachMapElem), .exit, .function("each"), .mov64(.r0, 0), .exit,
+                ],
+            rule: .callsTooDeep
         ),
     ]
 }
