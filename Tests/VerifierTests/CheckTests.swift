@@ -192,7 +192,7 @@ private let refused: [Case] = [
     Case(
         "stack at any offset that is not negative",
         [
-            .load64(.r3, .r1, 112), .rsh64(.r3, 1), .add64(.r3, .r10), .load64(.r0, .r3), .exit,
+            .load64(.r3, .r1, 112), .rsh64(.r3, 1), .add64(.r3, .r10), .load8(.r0, .r3), .exit,
         ],
         .stackBounds,
         at: 3

@@ -10,6 +10,8 @@ package final class KernelVerdicts {
         case bothRefuse = "both refuse"
         /// We accept what the kernel refuses; runs show no harm.
         case morePrecise = "more precise (shown safe by runs)"
+        /// The same, but a mutation made a call of a helper that only the kernel has.
+        case notRun = "more precise (cannot run here)"
         /// We refuse what the kernel accepts.
         case lessPrecise = "less precise"
         case unsound = "UNSOUND"
@@ -66,6 +68,7 @@ package final class KernelVerdicts {
         case (let error?, nil):
             add(.lessPrecise)
             note("\(error.rule)", seed, &rules)
+        case (nil, .some) where program.contains(where: \.callsForeignHelper): add(.notRun)
         case (nil, let message?):
             let inputs = VerifiedSession.inputs(seed: seed, count: count)
             for engine in [SessionEngine.vm, .checkedJIT] {
@@ -145,5 +148,12 @@ package final class KernelVerdicts {
             }
         }
         return lines.joined(separator: "\n")
+    }
+}
+
+extension Instruction {
+    /// Calls a helper that this runtime does not have.
+    fileprivate var callsForeignHelper: Bool {
+        opcode == .callHelper && UInt32(exactly: imm).flatMap(Helper.init)?.support != .implemented
     }
 }
