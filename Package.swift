@@ -97,7 +97,7 @@ let controllerTargets: [Target] = [
     .target(name: "Kernel", dependencies: ["ISA", "CLinux"], swiftSettings: common),
     .target(name: "Symbols", dependencies: ["CELF"], swiftSettings: common),
     .target(name: "Planner", dependencies: ["Symbols", "CCapstone"], swiftSettings: common),
-    .target(name: "Inject", dependencies: ["CLinux"], swiftSettings: common),
+    .target(name: "Inject", dependencies: ["CLinux", "Symbols"], swiftSettings: common),
     .target(name: "Conformance", dependencies: ["ISA", "UBPFVM", "JIT", "Embedding"], swiftSettings: common),
     .executableTarget(name: "ubpf-conformance", dependencies: ["Conformance"], swiftSettings: common),
     // The verifier and the engines on records of a corpus.
@@ -164,7 +164,14 @@ let testTargets: [Target] = [
     tests("Kernel", ["ISA"]),
     tests("Symbols"),
     tests("Planner", ["Symbols", "CCapstone"]),
-    tests("Inject"),
+    tests("Inject", ["CLinux", "Symbols", "inject-driver"], exclude: ["Fixtures"]),
+    // Injects as often as it is told, in a process of its own: as another user, or to be killed.
+    .executableTarget(
+        name: "inject-driver",
+        dependencies: ["Inject", "CLinux"],
+        path: "Tests/InjectDriver",
+        swiftSettings: testing
+    ),
     tests("Agent", ["Runtime", "UBPFVM", "ISA", "CSession", "CRuntime", "CPatch", "CUnwind", "live-torture"]),
     // Functions that threads run while their code changes; a process of its own, as it may die.
     .executableTarget(

@@ -16,7 +16,7 @@ package struct TargetStatus: Equatable, Sendable {
 
     /// Reads the status of a process; nil where there is none.
     package static func read(pid: Int32) -> TargetStatus? {
-        guard let text = contents("/proc/\(pid)/status") else { return nil }
+        guard let text = smallFile("/proc/\(pid)/status") else { return nil }
         return TargetStatus(pid: pid, text: text)
     }
 
@@ -66,12 +66,12 @@ package struct TargetStatus: Equatable, Sendable {
 
     /// `kernel.yama.ptrace_scope`; 0 where the kernel has no Yama.
     package static var yamaScope: Int {
-        contents("/proc/sys/kernel/yama/ptrace_scope").flatMap { Int($0.prefix { $0 != "\n" }) } ?? 0
+        smallFile("/proc/sys/kernel/yama/ptrace_scope").flatMap { Int($0.prefix { $0 != "\n" }) } ?? 0
     }
 }
 
 /// A small file of /proc.
-private func contents(_ path: String) -> String? {
+func smallFile(_ path: String) -> String? {
     let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { return nil }
     defer { _ = close(descriptor) }

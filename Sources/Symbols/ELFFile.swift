@@ -10,6 +10,7 @@ final class ELFFile {
         var address: UInt64
         var fileSize: UInt64
         var memorySize: UInt64
+        var alignment: UInt64 = 0
 
         var isExecutable: Bool { flags & UInt32(PF_X) != 0 }
     }
@@ -64,7 +65,8 @@ final class ELFFile {
                     offset: entry.p_offset,
                     address: entry.p_vaddr,
                     fileSize: entry.p_filesz,
-                    memorySize: entry.p_memsz
+                    memorySize: entry.p_memsz,
+                    alignment: entry.p_align
                 )
             )
         }
