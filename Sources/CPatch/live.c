@@ -59,6 +59,21 @@ static uint8_t byte_at(const struct cpatch_change *change, uint32_t offset, enum
     return step == TAILS ? to : from;
 }
 
+static int64_t open_memory(void) { return CALL(SYS_open, "/proc/self/mem", O_RDWR | O_CLOEXEC, 0); }
+
+static int64_t write_at(int64_t fd, uint64_t address, const uint8_t *bytes, uint64_t size) {
+    int64_t done = cruntime_syscall(SYS_pwrite64, fd, (int64_t)bytes, (int64_t)size, (int64_t)address, 0, 0);
+    return done == (int64_t)size ? 0 : done < 0 ? done : -EIO;
+}
+
+int32_t cpatch_write_live(uint64_t address, const uint8_t *bytes, uint64_t size) {
+    int64_t fd = open_memory();
+    if (fd < 0) return (int32_t)fd;
+    int64_t result = write_at(fd, address, bytes, size);
+    CALL(SYS_close, fd, 0, 0);
+    return (int32_t)result;
+}
+
 static int64_t put(int64_t fd, const struct cpatch_change *change, enum step previous, enum step step) {
     uint8_t bytes[8];
     int differs = 0;
@@ -67,9 +82,8 @@ static int64_t put(int64_t fd, const struct cpatch_change *change, enum step pre
         differs |= bytes[i] != byte_at(change, i, previous);
     }
     if (!differs) return 0;
-    int64_t done = cruntime_syscall(
-        SYS_pwrite64, fd, (int64_t)bytes, change->size, (int64_t)change->address, 0, 0);
-    return done == change->size ? 1 : done < 0 ? done : -EIO;
+    int64_t result = write_at(fd, change->address, bytes, change->size);
+    return result == 0 ? 1 : result;
 }
 
 // Takes all places one step on, or back; 0 or -errno.
@@ -141,7 +155,7 @@ static int32_t change_alone(const struct cpatch_change *changes, uint32_t count,
 }
 
 static int32_t change_live(const struct cpatch_change *changes, uint32_t count, uint32_t *failed) {
-    int64_t fd = CALL(SYS_open, "/proc/self/mem", O_RDWR | O_CLOEXEC, 0);
+    int64_t fd = open_memory();
     if (fd < 0) return -EACCES;
     int membarrier = has_membarrier();
     int32_t result = 0;

@@ -6,6 +6,18 @@ package enum Tactic: UInt32, Equatable, Sendable {
     case island = 1
     /// T2: `jmp rel32` over several instructions.
     case window = 2
+    /// T3: `int3` in place of the first byte.
+    ///
+    /// Costs a signal for every hit, and kills a thread that blocks SIGTRAP.
+    case trap = 3
+}
+
+/// An instruction that starts inside the first 5 bytes of a window: where a thread may stand when these change.
+package struct PatchBoundary: Equatable, Sendable {
+    /// From the site's address.
+    package var offset: UInt32
+    /// Of its relocated copy, from the start of the plan's code.
+    package var copy: UInt32
 }
 
 /// A 32-bit displacement in relocated code that depends on where the copy is put; fields as `csession_fixup`.
@@ -32,6 +44,8 @@ package struct PatchPlan: Equatable, Sendable {
     /// The relocated window, without the jump to `resume`.
     package var code: [UInt8]
     package var fixups: [PatchFixup]
+    /// T2: the instructions inside the bytes that change, in order.
+    package var boundaries: [PatchBoundary]
     /// What must be found at `address` before anything is written: at most 16 bytes, at least those that change.
     package var original: [UInt8]
     /// A function's first instruction, reached by calls alone: flags and the red zone are dead, [rsp] is the return address.

@@ -16,6 +16,8 @@ package final class ProbeResolver {
     package let maps: ProcessMaps
     private var symbolsOf: [String: ModuleSymbols] = [:]
     private var texts: [UInt64: ModuleText] = [:]
+    /// Bytes of the program that jumps of our own sessions stand on now, by address.
+    package var ourPatches: [UInt64: [UInt8]] = [:]
 
     package init(maps: ProcessMaps) {
         self.maps = maps
@@ -191,7 +193,13 @@ package final class ProbeResolver {
     }
 
     private func compare(_ expected: ArraySlice<UInt8>, at address: UInt64, _ name: String) throws(SymbolsError) {
-        let found = try readMemory(pid: maps.pid, address: address, count: expected.count)
+        var found = try readMemory(pid: maps.pid, address: address, count: expected.count)
+        for (patch, original) in ourPatches {
+            for (index, byte) in original.enumerated() {
+                let place = patch &+ UInt64(index) &- address
+                if place < UInt64(found.count) { found[Int(place)] = byte }
+            }
+        }
         guard let difference = zip(found, expected).enumerated().first(where: { $0.element.0 != $0.element.1 }) else {
             return
         }

@@ -14,26 +14,59 @@ package struct FunctionCode {
     }
 }
 
+/// A site that is patched already, by another session.
+package struct KnownSite: Equatable, Sendable {
+    package var address: UInt64
+    package var tactic: Tactic
+    package var window: UInt32
+    /// T1's, or 0.
+    package var island: UInt64
+
+    package init(address: UInt64, tactic: Tactic, window: UInt32, island: UInt64 = 0) {
+        self.address = address
+        self.tactic = tactic
+        self.window = window
+        self.island = island
+    }
+}
+
 /// Plans the sites of one session: chooses tactics, and keeps sites and islands from overlapping.
 ///
 /// Tactics in order of what a hit costs: T0 (one instruction of 5 bytes or more), T2 (several instructions under one
-/// `jmp rel32`), T1 (`jmp rel8` to an island). T2 needs no care for threads inside the window, as patching is done while
-/// the target has one thread and that thread is in the agent. A live attach must prefer T1 over T2, or pun T2's
-/// displacement; `prefersIsland` is there for it.
+/// `jmp rel32`), T1 (`jmp rel8` to an island), T3 (`int3`). A plan holds what it takes to write it under running threads.
 package struct SitePlanner: ~Copyable {
     private let disassembler: Disassembler
     private let prefersIsland: Bool
+    private let allowsTraps: Bool
     private var plans: [UInt64: PatchPlan] = [:]
     private var occupied: [Range<UInt64>] = []
+    private var known: [UInt64: KnownSite] = [:]
 
     static let jumpSize = 5
     static let shortJumpSize = 2
     /// What `csession_site.original` holds.
     static let originalSize = 16
 
-    package init(prefersIsland: Bool = false) throws(DecoderUnavailable) {
+    package init(prefersIsland: Bool = false, allowsTraps: Bool = false) throws(DecoderUnavailable) {
         disassembler = try Disassembler()
         self.prefersIsland = prefersIsland
+        self.allowsTraps = allowsTraps
+    }
+
+    /// Takes over a site of another session: a plan for its address has the same tactic, and no other plan touches it.
+    package mutating func assume(_ site: KnownSite) {
+        known[site.address] = site
+        occupy(site.address, site.window, site.tactic, site.island)
+    }
+
+    private mutating func occupy(_ address: UInt64, _ window: UInt32, _ tactic: Tactic, _ island: UInt64) {
+        let size: Int
+        switch tactic {
+        case .trap: size = 1
+        case .jump, .window, .island: size = max(Int(window), Self.shortJumpSize)
+        }
+        occupied.append(address..<address + UInt64(size))
+        if island != 0 { occupied.append(island..<island + UInt64(Self.jumpSize)) }
     }
 
     /// Plans one site; a second probe on the same address gets the same plan.
@@ -44,8 +77,7 @@ package struct SitePlanner: ~Copyable {
         do throws(RefusalReason) {
             let plan = try make(function, site: site)
             plans[site] = plan
-            occupied.append(plan.address..<plan.address + UInt64(max(plan.window, UInt32(Self.shortJumpSize))))
-            if plan.island != 0 { occupied.append(plan.island..<plan.island + UInt64(Self.jumpSize)) }
+            if known[site] == nil { occupy(plan.address, plan.window, plan.tactic, plan.island) }
             return plan
         } catch {
             throw PlanRefusal(error, place: place)
@@ -64,7 +96,7 @@ package struct SitePlanner: ~Copyable {
         guard code.count == function.range.count else {
             throw RefusalReason(kind: .outsideFunction, address: site, why: "its bytes are not in the module's file")
         }
-        if let other = occupied.first(where: { $0.contains(site) }) {
+        if known[site] == nil, let other = occupied.first(where: { $0.contains(site) }) {
             throw RefusalReason(
                 kind: .overlapsSite,
                 address: site,
@@ -80,9 +112,10 @@ package struct SitePlanner: ~Copyable {
                 why: body.isComplete ? "no instruction starts there" : "it cannot be decoded up to there"
             )
         }
+        if let known = known[site] { return try planAgain(body, first, known) }
         let instruction = body.instructions[first]
         if instruction.size >= Self.jumpSize {
-            return try finish(body, first..<first + 1, tactic: .jump, padding: 0, island: 0)
+            return try finish(body, first..<first + 1, tactic: .jump)
         }
         // Each attempt's reason is kept: the window's is the one that people can do something with.
         let windowReason: RefusalReason
@@ -93,7 +126,26 @@ package struct SitePlanner: ~Copyable {
             windowReason = error
         }
         if !prefersIsland, let plan = try? planIsland(body, first) { return plan }
+        if allowsTraps, let plan = try? finish(body, first..<first + 1, tactic: .trap) { return plan }
         throw windowReason
+    }
+
+    /// The plan of a site that another session has patched.
+    private func planAgain(_ body: FunctionBody, _ first: Int, _ known: KnownSite) throws(RefusalReason) -> PatchPlan {
+        let plan: PatchPlan
+        switch known.tactic {
+        case .jump, .trap: plan = try finish(body, first..<first + 1, tactic: known.tactic)
+        case .island: plan = try finish(body, first..<first + 1, tactic: .island, island: known.island)
+        case .window: plan = try planWindow(body, first)
+        }
+        guard plan.window == known.window else {
+            throw RefusalReason(
+                kind: .overlapsSite,
+                address: known.address,
+                why: "another session has patched \(known.window) bytes of it"
+            )
+        }
+        return plan
     }
 
     /// T2: whole instructions, and dead padding behind the function's last one, up to 5 bytes.
@@ -149,14 +201,14 @@ package struct SitePlanner: ~Copyable {
         }
         let window = site..<site + UInt64(size + padding)
         try checkInbound(body, window)
-        if let other = occupied.first(where: { $0.overlaps(window) }) {
+        if known[site] == nil, let other = occupied.first(where: { $0.overlaps(window) }) {
             throw RefusalReason(
                 kind: .overlapsSite,
                 address: other.lowerBound,
                 why: "another probe is \(other.lowerBound - site) bytes behind it"
             )
         }
-        return try finish(body, first..<last, tactic: .window, padding: padding, island: 0)
+        return try finish(body, first..<last, tactic: .window, padding: padding)
     }
 
     /// Refuses a window that something else may jump into.
@@ -208,7 +260,7 @@ package struct SitePlanner: ~Copyable {
                     continue
                 }
                 guard isDead(gap.lowerBound..<island.upperBound, in: body.text) else { break }
-                return try finish(body, first..<first + 1, tactic: .island, padding: 0, island: start)
+                return try finish(body, first..<first + 1, tactic: .island, island: start)
             }
         }
         throw RefusalReason(kind: .tooShort, address: instruction.address, why: "no dead padding within reach")
@@ -245,13 +297,18 @@ package struct SitePlanner: ~Copyable {
         _ body: FunctionBody,
         _ instructions: Range<Int>,
         tactic: Tactic,
-        padding: Int,
-        island: UInt64
+        padding: Int = 0,
+        island: UInt64 = 0
     ) throws(RefusalReason) -> PatchPlan {
         let site = body.instructions[instructions.lowerBound].address
         let end = body.instructions[instructions.upperBound - 1].end
         var relocator = Relocator()
+        var boundaries: [PatchBoundary] = []
         for instruction in body.instructions[instructions] {
+            let offset = instruction.address - site
+            if offset > 0, offset < UInt64(Self.jumpSize) {
+                boundaries.append(PatchBoundary(offset: UInt32(offset), copy: UInt32(relocator.code.count)))
+            }
             try relocator.append(
                 instruction,
                 bytes: body.text.code(instruction.address..<instruction.end),
@@ -267,6 +324,7 @@ package struct SitePlanner: ~Copyable {
             resume: end + UInt64(padding),
             code: relocator.code,
             fixups: relocator.fixups,
+            boundaries: boundaries,
             original: Array(body.text.code(site..<site + UInt64(Self.originalSize))),
             isFunctionEntry: site == body.range.lowerBound && !isLoopTarget,
             isLoopTarget: isLoopTarget

@@ -23,11 +23,13 @@ private let libraries = [
         var loops = 0
         var generator = Generator(state: 1)
         let oracle = try Disassembler()
-        var planner = try SitePlanner()
+        var planner = try SitePlanner(allowsTraps: true)
+        var inside = 0
         for function in survey.functions {
             do throws(PlanRefusal) {
                 let plan = try planner.plan(function)
                 tactics[plan.tactic, default: 0] += 1
+                if !plan.boundaries.isEmpty { inside += 1 }
                 if plan.isLoopTarget { loops += 1 }
                 let problem = checkCopy(plan, of: function, with: oracle, using: &generator)
                 if let problem { Issue.record("\(function.name): \(problem)") }
@@ -39,9 +41,15 @@ private let libraries = [
         let planned = tactics.values.reduce(0, +)
         let all = survey.functions.count
         print("survey \(path): \(all) functions, \(survey.indirect) IFUNC, planned \(planned)", terminator: "")
-        print(" (\(planned * 1000 / all) per mille), tactics \(tactics), loops \(loops), refused \(refusals)")
-        // The published survey of the same libraries finds far more than nine in ten functions patchable.
-        #expect(planned * 100 >= all * 97)
+        print(
+            " (\(planned * 1000 / all) per mille), tactics \(tactics), with instructions inside \(inside)",
+            terminator: ""
+        )
+        print(", loops \(loops), refused \(refusals)")
+        // What is left are first instructions that cannot be moved: system calls, traps.
+        #expect(planned * 1000 >= all * 999)
+        // int3 is for the few where nothing else fits.
+        #expect((tactics[.trap] ?? 0) * 50 < all)
     }
 
     /// The tactic follows from the first instruction's length, as decoded by the same capstone.
@@ -58,6 +66,9 @@ private let libraries = [
                 #expect(first.size >= 5 && plan.window == UInt32(first.size))
             case .window:
                 #expect(first.size < 5 && plan.window >= 5)
+                // None inside where the rest of the window is padding.
+                #expect(plan.boundaries.isEmpty || plan.boundaries[0].offset == UInt32(first.size))
+            case .trap: Issue.record("\(function.name) has an int3, which was not allowed")
             case .island:
                 #expect(first.size >= 2 && first.size < 5 && plan.window == UInt32(first.size))
                 let distance = Int64(plan.island) - Int64(plan.address) - 2
@@ -74,7 +85,7 @@ private let libraries = [
         var counts: [String: Int] = [:]
         for function in survey.functions.shuffled(using: &generator).prefix(150) {
             for instruction in oracle.decode(function.text.code(function.range), at: function.range.lowerBound) {
-                var planner = try SitePlanner()
+                var planner = try SitePlanner(allowsTraps: true)
                 do throws(PlanRefusal) {
                     let plan = try planner.plan(function, offset: instruction.address - function.range.lowerBound)
                     counts["\(plan.tactic)", default: 0] += 1
@@ -104,8 +115,18 @@ func checkCopy(
     guard moved.last?.end == base + UInt64(copy.count) else { return "the copy does not decode" }
     let window = function.text.code(plan.address..<plan.address + UInt64(plan.window))
     var index = 0
+    var boundaries = plan.boundaries
     for original in oracle.decode(window, at: plan.address) {
-        if index == moved.count { return nil }  // padding behind a function's end
+        if index == moved.count { return boundaries.isEmpty ? nil : "a boundary in padding" }
+        // A thread that stands at an instruction inside goes on at its copy.
+        let offset = original.address - plan.address
+        if offset > 0, offset < 5 {
+            guard let boundary = boundaries.first, UInt64(boundary.offset) == offset else {
+                return "a boundary is missing"
+            }
+            guard UInt64(boundary.copy) == moved[index].address - base else { return "a boundary leads elsewhere" }
+            boundaries.removeFirst()
+        }
         let bytes = function.text.code(original.address..<original.end)
         switch original.kind {
         case .plain, .nop, .ret, .indirectJump:
@@ -142,10 +163,11 @@ func checkCopy(
                 return "an indirect call goes elsewhere"
             }
             index += 1
-        case .trap where original.size == 1: return nil
+        case .trap where original.size == 1: return boundaries.isEmpty ? nil : "a boundary in padding"
         case .trap, .systemCall, .privileged, .transaction, .unsupported: return "should have been refused"
         }
     }
+    guard boundaries.isEmpty else { return "a boundary where no instruction starts" }
     return index == moved.count ? nil : "the copy has more instructions"
 }
 
@@ -166,4 +188,31 @@ private func pushedValue(_ copy: [UInt8], _ start: Int) -> (value: UInt64, instr
         return (pushed, 1)
     }
     return (UInt64(word(start + 9)) << 32 | UInt64(low), 2)
+}
+
+extension SurveyTests {
+    /// What another session has patched is planned the same again, and nothing else touches it.
+    @Test func knownSitesArePlannedAgain() throws {
+        let survey = try Survey(path: libraries[0])
+        var first = try SitePlanner(allowsTraps: true)
+        var tactics: Set<UInt32> = []
+        var second = try SitePlanner(allowsTraps: true)
+        var plans: [PatchPlan] = []
+        for function in survey.functions {
+            guard let plan = try? first.plan(function) else { continue }
+            plans.append(plan)
+            second.assume(
+                KnownSite(address: plan.address, tactic: plan.tactic, window: plan.window, island: plan.island)
+            )
+        }
+        for (function, plan) in zip(survey.functions, plans) {
+            let again = try second.plan(function)
+            #expect(again == plan)
+            tactics.insert(again.tactic.rawValue)
+            guard plan.window > 1, let inner = plan.boundaries.first else { continue }
+            let inside = try? second.plan(function, offset: UInt64(inner.offset))
+            #expect(inside == nil, "\(function.name)+\(inner.offset) lies under another session's jump")
+        }
+        #expect(tactics == [0, 1, 2, 3])
+    }
 }

@@ -57,6 +57,9 @@ static inline CRUNTIME_RT int32_t cpatch_is_trap(uint8_t byte) {
 int32_t cpatch_change_code(
     const struct cpatch_change *_Nonnull changes, uint32_t count, uint32_t threads, uint32_t *_Nonnull failed);
 
+/// Writes bytes that nobody can reach yet on a page that is in use; 0 or -errno.
+int32_t cpatch_write_live(uint64_t address, const uint8_t *_Nonnull bytes, uint64_t size);
+
 /// Threads whose blocked signals contain one of `mask` (bit n - 1 is signal n), this one not counted; up to `capacity`
 /// of their ids. -errno when /proc/self/task cannot be read.
 ///

@@ -100,6 +100,7 @@ enum csession_tactic {
     CSESSION_TACTIC_JUMP = 0,         // T0: the first instruction is 5 bytes or longer: jmp rel32 replaces exactly one
     CSESSION_TACTIC_ISLAND = 1,       // T1: jmp rel8 to a jmp rel32 in dead padding
     CSESSION_TACTIC_WINDOW = 2,       // T2: jmp rel32 over several instructions
+    CSESSION_TACTIC_TRAP = 3,         // T3: int3 in place of the first byte
 };
 
 enum csession_site_flag {
@@ -122,6 +123,10 @@ struct csession_site {
     uint32_t entry_count;
     uint32_t return_count;
     uint8_t original[16];     // what must be found at `address` before anything is written
+    uint32_t boundary_count;  // instructions that start inside the first 5 bytes, where threads may stand
+    uint32_t boundary_offset[4];  // of each, from `address`: 1...4
+    uint32_t boundary_copy[4];    // of its relocated copy, from `code_offset`
+    uint32_t reserved;
 };
 
 // A 32-bit displacement in a relocated window that depends on where the copy is put.

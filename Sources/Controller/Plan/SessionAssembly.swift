@@ -201,6 +201,7 @@ package struct SessionAssembly {
             original: plan.original,
             code: plan.code,
             fixups: plan.fixups.map { csession_fixup(target: $0.target, field: $0.field, end: $0.end) },
+            boundaries: plan.boundaries.map { ($0.offset, $0.copy) },
             entries: entries.map(parameters),
             returns: returns.map(parameters)
         )
