@@ -90,7 +90,8 @@ struct IslandPool {
 
     /// Claims the first free page that holds a fitting address.
     private mutating func placeOnNewPage(_ want: Wanted) throws(AgentError) -> UInt64 {
-        guard count < Self.capacity else { throw AgentError(.memory) }
+        let distance = want.from > want.thunk ? want.from &- want.thunk : want.thunk &- want.from
+        guard count < Self.capacity, distance < 1 << 32 else { throw AgentError(.memory) }
         guard let free = FreeRanges() else { throw AgentError(.memory) }
         defer { free.release() }
         var attempts = 64

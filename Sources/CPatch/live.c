@@ -9,7 +9,12 @@
 // Run at attach and detach, not by programs.
 #pragma clang attribute push(__attribute__((minsize)), apply_to = function)
 
-#define CALL(number, a, b, c) cruntime_syscall((number), (int64_t)(a), (int64_t)(b), (int64_t)(c), 0, 0, 0)
+#define CALL(number, a, b, c) cpatch_call((number), (int64_t)(a), (int64_t)(b), (int64_t)(c), 0)
+
+__attribute__((noinline, visibility("hidden"))) int64_t cpatch_call(
+    int64_t number, int64_t a, int64_t b, int64_t c, int64_t d) {
+    return cruntime_syscall(number, a, b, c, d, 0, 0);
+}
 
 enum { INT3 = 0xcc, NOWHERE = -1 };
 
@@ -62,7 +67,7 @@ static uint8_t byte_at(const struct cpatch_change *change, uint32_t offset, enum
 static int64_t open_memory(void) { return CALL(SYS_open, "/proc/self/mem", O_RDWR | O_CLOEXEC, 0); }
 
 static int64_t write_at(int64_t fd, uint64_t address, const uint8_t *bytes, uint64_t size) {
-    int64_t done = cruntime_syscall(SYS_pwrite64, fd, (int64_t)bytes, (int64_t)size, (int64_t)address, 0, 0);
+    int64_t done = cpatch_call(SYS_pwrite64, fd, (int64_t)bytes, (int64_t)size, (int64_t)address);
     return done == (int64_t)size ? 0 : done < 0 ? done : -EIO;
 }
 

@@ -12,8 +12,7 @@
 
 #pragma clang attribute push(__attribute__((minsize)), apply_to = function)
 
-#define CALL(number, a, b, c, d) \
-    cruntime_syscall((number), (int64_t)(a), (int64_t)(b), (int64_t)(c), (int64_t)(d), 0, 0)
+#define CALL(number, a, b, c, d) cpatch_call((number), (int64_t)(a), (int64_t)(b), (int64_t)(c), (int64_t)(d))
 
 static struct cpatch_trap_counts counts;
 const struct cpatch_trap_counts *cpatch_trap_counts(void) { return &counts; }
@@ -127,8 +126,7 @@ static void forward(int signal, siginfo_t *info, ucontext_t *context, struct lay
         *rip -= 1;
         return;
     }
-    cruntime_syscall(
-        SYS_rt_tgsigqueueinfo, CALL(SYS_getpid, 0, 0, 0, 0), cruntime_tid(), signal, (int64_t)info, 0, 0);
+    CALL(SYS_rt_tgsigqueueinfo, CALL(SYS_getpid, 0, 0, 0, 0), cruntime_tid(), signal, info);
 }
 
 // Whether a signal comes from an instruction at `pc` rather than from a sender.

@@ -265,7 +265,10 @@ int main(int argc, char **argv) {
     uint64_t sites = option(argc, argv, "sites", (1 << SITES) - 1);
     const char *bug = text(argc, argv, "bug"), *handlers = text(argc, argv, "handlers");
     const char *seccomp = text(argc, argv, "seccomp"), *how = text(argc, argv, "die");
-    // A Swift toolchain's backtraces may have handlers here.
+    // Whoever started this may have blocked signals, and a Swift toolchain's backtraces may have handlers here.
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGTRAP, SIG_DFL), signal(SIGILL, SIG_DFL), signal(SIGSEGV, SIG_DFL);
     setvbuf(stdout, NULL, _IONBF, 0);
     for (uint32_t i = 0; i < SITES; i++)

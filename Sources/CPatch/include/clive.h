@@ -90,6 +90,9 @@ const struct cpatch_trap_counts *_Nonnull cpatch_trap_counts(void);
 
 // ---- Between live.c and traps.c ----
 
+/// A system call of up to four arguments; out of line, for these files are to be small.
+int64_t cpatch_call(int64_t number, int64_t a, int64_t b, int64_t c, int64_t d);
+
 /// Marks the target of a thread that stood inside a window.
 #define CPATCH_TRAP_INSIDE (1ull << 63)
 /// Says where a trap at `pc` leads to; 0 or -ENOMEM.
