@@ -12,12 +12,13 @@ enum { STATES = 4096, LOOK_FOR_DEAD = 8, RETRY = 256 };
 // A token is its own address, changed so that no pointer to it looks the same.
 #define TOKEN 0x75627066746f6b65ull
 
-// One block: state | BPF stack | rows. Pages are touched as they are used. Programs run on the target's own stack, as a
+// One block: state | BPF stack | rows | memo. Pages are touched as they are used. Programs run on the target's own stack, as a
 // function that it calls would: collectors that stop threads by signals look for roots from the stack pointer upwards.
 enum {
     STATE_BYTES = 4096,
     ROWS_AT = STATE_BYTES + CPATCH_BPF_STACK,
-    BLOCK_BYTES = ROWS_AT + CPATCH_ROWS,
+    MEMO_AT = ROWS_AT + CPATCH_ROWS,
+    BLOCK_BYTES = MEMO_AT + CRUNTIME_MEMO_BYTES,
 };
 _Static_assert(sizeof(struct cpatch_state) <= STATE_BYTES, "state grew");
 _Static_assert(sizeof(struct cpatch_thread) <= 64, "thread-local data grew");
@@ -53,6 +54,7 @@ static struct cpatch_state *create(uint32_t index, uint32_t tid) {
     context->stack_low = (uint64_t)block + STATE_BYTES;
     context->stack_high = context->stack_low + CPATCH_BPF_STACK;
     context->rows = block + ROWS_AT;
+    context->memo = block + MEMO_AT;
     context->uid_gid = (uint64_t)id(SYS_getgid) << 32 | id(SYS_getuid);
     context->random = cruntime_monotonic_ns() ^ (uint64_t)tid << 32;
     states[index].state = state;

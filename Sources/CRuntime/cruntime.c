@@ -120,6 +120,20 @@ uint64_t cruntime_resolve_stub(uint64_t ra) {
     return *(const volatile uint64_t *)(registered.slots + (offset & ~15ull));
 }
 
+uint64_t cruntime_stub_slot(uint64_t ra) {
+    uint64_t offset = ra - registered.low;
+    return offset >= registered.high - registered.low ? 0 : registered.slots + (offset & ~15ull);
+}
+
+int32_t cruntime_get_generation(struct cruntime_generation *out) {
+    const struct cruntime_dynamic *loader = &cruntime_dynamic;
+    if (loader->loaded == NULL) return 0;
+    out->words[0] = *loader->loaded;
+    out->words[1] = *loader->added[0];
+    out->words[2] = *loader->added[1];
+    return 1;
+}
+
 // Copying and clearing in general registers: vector instructions would spoil a probed function's arguments, and `rep movsb` takes dozens
 // of cycles to start. Small sizes are two moves that may overlap; the barriers keep compilers from making memcpy of the loops.
 static inline uint64_t get64(const uint8_t *from) {

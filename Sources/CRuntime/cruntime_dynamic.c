@@ -32,8 +32,13 @@ static int same(const char *a, const char *b) {
     return *a == *b;
 }
 
-static uint64_t symbol(uint64_t base, const char *name) {
-    if (base == 0) return 0;
+struct place {
+    uint64_t address, size;
+};
+
+static struct place look_up(uint64_t base, const char *name) {
+    const struct place none = {0, 0};
+    if (base == 0) return none;
     const Elf64_Ehdr *header = (const Elf64_Ehdr *)base;
     const Elf64_Phdr *segments = (const Elf64_Phdr *)(base + header->e_phoff);
     const Elf64_Dyn *dynamic = NULL;
@@ -52,13 +57,15 @@ static uint64_t symbol(uint64_t base, const char *name) {
             default: break;
         }
     }
-    if (symbols == NULL || names == NULL) return 0;
+    if (symbols == NULL || names == NULL) return none;
     uint64_t count = symbol_count(hash, gnu);
     for (uint64_t i = 1; i < count; i++)
         if (symbols[i].st_shndx != SHN_UNDEF && same(names + symbols[i].st_name, name))
-            return base + symbols[i].st_value;
-    return 0;
+            return (struct place){base + symbols[i].st_value, symbols[i].st_size};
+    return none;
 }
+
+static uint64_t symbol(uint64_t base, const char *name) { return look_up(base, name).address; }
 
 // Where libc is loaded, from the loader's list for debuggers; 0 where there is none.
 static uint64_t libc_base(void) {
@@ -74,7 +81,39 @@ static uint64_t libc_base(void) {
 
 struct cruntime_dynamic cruntime_dynamic;
 
+static int first_module(struct dl_phdr_info *info, size_t size, void *data) {
+    struct dl_phdr_info *out = data;
+    if (size >= offsetof(struct dl_phdr_info, dlpi_tls_modid)) *out = *info;
+    return 1;
+}
+
+// dl_iterate_phdr(3) gives the loader's counts of modules ever loaded and ever unloaded, but takes a lock. The words that it
+// reads lie in the loader's `_rtld_global`, whose layout differs between versions: they are found by their values. The number of
+// loaded modules follows the head of their list. Whatever else has the value of the other one is watched too, and can at worst make
+// caches forget too often.
+static void find_generation(void) {
+    static const volatile uint64_t constant;
+    typedef int (*iterate)(int (*)(struct dl_phdr_info *, size_t, void *), void *);
+    iterate dl_iterate = (iterate)symbol(libc_base(), "dl_iterate_phdr");
+    struct place global = look_up(getauxval(AT_BASE), "_rtld_global");
+    struct dl_phdr_info counts = {0};
+    if (dl_iterate == NULL || global.size < 32) return;
+    dl_iterate(first_module, &counts);
+    const uint64_t *words = (const uint64_t *)global.address;
+    const volatile uint32_t *loaded = (const volatile uint32_t *)(words + 1);
+    if (counts.dlpi_adds == 0 || *loaded != counts.dlpi_adds - counts.dlpi_subs) return;
+    uint32_t found = 0;
+    cruntime_dynamic.added[1] = &constant;
+    for (uint64_t i = 2; i < global.size / 8; i++) {
+        if (words[i] != counts.dlpi_adds) continue;
+        if (found == 2) return;
+        cruntime_dynamic.added[found++] = &words[i];
+    }
+    if (found > 0) cruntime_dynamic.loaded = loaded;
+}
+
 __attribute__((constructor(101))) static void bind(void) {
     cruntime_dynamic.clock_gettime = (cruntime_clock)symbol(getauxval(AT_SYSINFO_EHDR), "__vdso_clock_gettime");
     cruntime_dynamic.find_object = (cruntime_find)symbol(libc_base(), "_dl_find_object");
+    find_generation();
 }

@@ -13,6 +13,10 @@ typedef int (*cruntime_find)(void *, struct dl_find_object *);
 struct cruntime_dynamic {
     cruntime_clock clock_gettime;
     cruntime_find find_object;
+    /// Modules that are loaded now; null where it or the next was not found.
+    const volatile uint32_t *loaded;
+    /// Modules that were ever loaded: one of these.
+    const volatile uint64_t *added[2];
 };
 extern struct cruntime_dynamic cruntime_dynamic;
 

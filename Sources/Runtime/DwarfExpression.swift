@@ -17,7 +17,7 @@ func evaluateExpression(_ block: UnsafePointer<UInt8>, start: UInt64?, frame: Wa
         var pushed: UInt64?
         switch opcode {
         case 0x06:  // deref
-            guard depth > 0, let value = frame.load(stack[depth - 1]) else { return nil }
+            guard depth > 0, let value = frame.loadNoted(stack[depth - 1]) else { return nil }
             stack[depth - 1] = value
         case 0x08: pushed = reader.fixed(1)
         case 0x09: pushed = UInt64(bitPattern: reader.signedFixed(1))
@@ -51,7 +51,7 @@ func evaluateExpression(_ block: UnsafePointer<UInt8>, start: UInt64?, frame: Wa
         case 0x70...0x8f:  // breg0...breg31
             let offset = UInt64(bitPattern: reader.sleb())
             switch UInt64(opcode - 0x70) {
-            case DwarfRegister.rbp: pushed = frame.rbp &+ offset
+            case DwarfRegister.rbp: pushed = frame.usedRBP &+ offset
             case DwarfRegister.rsp: pushed = frame.sp &+ offset
             case DwarfRegister.returnAddress: pushed = frame.pc &+ offset
             default: return nil

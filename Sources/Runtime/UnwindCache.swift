@@ -8,10 +8,19 @@ func unwindRow(_ pc: UInt64, _ context: UnsafeMutablePointer<cruntime_context>) 
     guard let cache = unsafe context.pointee.rows else { return unsafe computeRow(pc, context) }
     let index = Int((pc &* 0x9e37_79b9_7f4a_7c15) >> 52)  // 12 bits: cacheCapacity entries
     let entry = unsafe cache.assumingMemoryBound(to: UnwindRow.self) + index
-    if unsafe entry.pointee.pc == pc { return unsafe entry.pointee }
-    let row = unsafe computeRow(pc, context)
-    // The entry's owner is this thread, and a signal handler's probes are refused while one runs.
+    // User addresses have 47 bits. Rows of an older epoch (StackMemo) are of no use.
+    var key = pc
+    if let memo = unsafe StackMemo(context) { key |= unsafe memo.header.pointee.epoch << StackKey.epochShift }
+    if unsafe entry.pointee.pc == key { return unsafe entry.pointee }
+    var row = unsafe computeRow(pc, context)
+    // The entry's owner is this thread, and a signal handler's probes are refused while one runs. A handler may leave for
+    // good, though: the entry means nothing while it is half written.
+    unsafe entry.pointee.pc = 0
+    cruntime_barrier()
+    row.pc = 0
     unsafe entry.pointee = row
+    cruntime_barrier()
+    unsafe entry.pointee.pc = key
     return row
 }
 

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <ucontext.h>
 
 // Stores the caller's registers as they are after this call returns, as a return probe would see them.
 __attribute__((naked, noinline)) static void capture(__attribute__((unused)) struct cruntime_regs *out) {
@@ -136,6 +137,43 @@ void walk_on_thread(walk_callback callback, void *user) {
     pthread_create(&thread, &attributes, on_thread, &chain);
     pthread_join(thread, 0);
     pthread_attr_destroy(&attributes);
+}
+
+static ucontext_t main_context, other_context;
+static int times_left;
+
+static void in_context(void) {
+    for (int i = 0; i < times_left; i++) {
+        current.seed = 17;
+        descend(3 + i % 4, &current);
+    }
+}
+
+void walk_in_context(int times, uint64_t *low, uint64_t *high, walk_callback callback, void *user) {
+    enum { SIZE = 512 * 1024 };
+    char *stack = malloc(SIZE);
+    current = (struct chain){17, callback, user, 0};
+    times_left = times;
+    *low = (uint64_t)stack;
+    *high = (uint64_t)stack + SIZE;
+    getcontext(&other_context);
+    other_context.uc_stack.ss_sp = stack;
+    other_context.uc_stack.ss_size = SIZE;
+    other_context.uc_link = &main_context;
+    makecontext(&other_context, in_context, 0);
+    swapcontext(&main_context, &other_context);
+    free(stack);
+}
+
+static __thread struct chain *through;
+
+static void call_back(void) { leaf(through->callback, through->user); }
+
+void walk_through(void *function, walk_callback callback, void *user) {
+    struct chain chain = {0, callback, user, 0};
+    through = &chain;
+    ((void (*)(void (*)(void)))function)(call_back);
+    __asm__ volatile("" ::: "memory");
 }
 
 void walk_stack_bounds(uint64_t *low, uint64_t *high) {

@@ -70,9 +70,10 @@ struct cruntime_context {
     uint64_t function_ip;
     uint64_t pid_tgid;                   // tgid << 32 | tid
     uint64_t uid_gid;                    // gid << 32 | uid
-    // Stack walking: readable bounds of the stack that regs->rsp is on, and this thread's row cache.
+    // Stack walking: readable bounds of the stack that regs->rsp is on, this thread's row cache and its stack memo.
     uint64_t walk_low, walk_high;
     void *_Nullable rows;
+    void *_Nullable memo;  // CRUNTIME_MEMO_BYTES of zeros at first; null for none
     struct cruntime_trap trap;
     uint64_t callbacks_depth;
     uint64_t random;                     // state of bpf_get_prandom_u32
@@ -85,6 +86,16 @@ struct cruntime_context {
     // For compiled code: the stack pointer that a trap returns to, and a spill.
     uint64_t machine_stack, machine_scratch;
     struct cruntime_window stack_window, guest_window, packet_window, context_window;
+};
+
+/// A thread's stack memo (Runtime/StackMemo.swift): a header page, sets of entries of 64 bytes, a ring of 16-byte words.
+enum {
+    CRUNTIME_MEMO_SETS = 256,
+    CRUNTIME_MEMO_WAYS = 16,
+    CRUNTIME_MEMO_ENTRIES = CRUNTIME_MEMO_SETS * CRUNTIME_MEMO_WAYS,
+    CRUNTIME_MEMO_RING = 1 << 16,
+    CRUNTIME_MEMO_HEADER = 4096,
+    CRUNTIME_MEMO_BYTES = CRUNTIME_MEMO_HEADER + CRUNTIME_MEMO_ENTRIES * 64 + CRUNTIME_MEMO_RING * 16,
 };
 
 /// Offsets for generated code; Embedded Swift cannot ask a struct for them.
@@ -200,6 +211,15 @@ void cruntime_register_stubs(struct cruntime_stubs stubs);
 
 /// The real return address where `ra` points into a return stub, else `ra` itself. For stack walks.
 CRUNTIME_RT uint64_t cruntime_resolve_stub(uint64_t ra);
+/// Address of the word that holds the real return address of stub address `ra`; 0 for any other address.
+CRUNTIME_RT uint64_t cruntime_stub_slot(uint64_t ra);
+
+/// Words of the dynamic loader that change with every dlopen and dlclose.
+struct cruntime_generation {
+    uint64_t words[3];
+};
+/// Reads them; 0 where this process's loader does not let them be found.
+CRUNTIME_RT int32_t cruntime_get_generation(struct cruntime_generation *_Nonnull out);
 
 /// memcpy, memset, memcmp without vector instructions, so that a target's AVX state survives.
 CRUNTIME_RT void cruntime_copy(void *_Nonnull to, const void *_Nonnull from, uint64_t size);

@@ -44,6 +44,17 @@ CRUNTIME_INLINE uint64_t *_Nonnull cruntime_guest_faults(struct csession_shared 
     return &shared->guest_faults;
 }
 
+/// The counters of a session's stack memo.
+CRUNTIME_INLINE uint64_t *_Nonnull cruntime_stack_hits(struct csession_shared *_Nonnull shared) {
+    return &shared->stack_hits;
+}
+CRUNTIME_INLINE uint64_t *_Nonnull cruntime_stack_misses(struct csession_shared *_Nonnull shared) {
+    return &shared->stack_misses;
+}
+CRUNTIME_INLINE uint64_t *_Nonnull cruntime_stack_differences(struct csession_shared *_Nonnull shared) {
+    return &shared->stack_differences;
+}
+
 /// The first frame of a buffer.
 CRUNTIME_INLINE uint64_t *_Nonnull cruntime_frames_start(struct cruntime_frames *_Nonnull buffer) {
     return buffer->frames;
@@ -56,6 +67,22 @@ CRUNTIME_INLINE uint8_t cruntime_text_byte(const struct cruntime_text *_Nonnull 
 
 /// Keeps loads and stores on both sides in their order among their own kind: x86 does so, the compiler is told to.
 CRUNTIME_INLINE void cruntime_barrier(void) { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
+
+/// A word of memory and what it holds or held.
+struct cruntime_word {
+    uint64_t address, value;
+};
+
+/// Whether a word holds its value.
+CRUNTIME_INLINE int32_t cruntime_is(struct cruntime_word word) { return *(const uint64_t *)word.address == word.value; }
+
+/// Whether all `count` words at `words` still hold their values; without a branch for each.
+CRUNTIME_INLINE int32_t cruntime_unchanged(const void *_Nonnull words, uint32_t count) {
+    const struct cruntime_word *word = (const struct cruntime_word *)words, *end = word + count;
+    uint64_t changes = 0;
+    for (; word < end; word++) changes |= *(const uint64_t *)word->address ^ word->value;
+    return changes == 0;
+}
 
 /// Plain loads at any alignment.
 CRUNTIME_INLINE uint64_t cruntime_peek64(const void *_Nonnull at) {

@@ -170,7 +170,12 @@ enum csession_agent_state {
 struct csession_shared {
     uint64_t magic;
     uint64_t size;
-    uint64_t unused[6];
+    // Stacks taken from threads' memos and walked (Documentation/Stacks.md); a thread adds its hits now and then.
+    uint64_t stack_hits;
+    uint64_t stack_misses;
+    uint64_t stack_crosscheck;   // nonzero: every stack from a memo is compared with a full walk
+    uint64_t stack_differences;  // what that found
+    uint64_t unused[2];
     // A robust process-shared mutex (pthread_mutex_t), held by the controller for as long as the session lives. Its first
     // 32-bit word holds the owner's tid; when the controller dies, however it dies, the kernel sets FUTEX_OWNER_DIED in
     // it, and every probe finds the session ended. No thread, socket or signal in the target is needed for that.

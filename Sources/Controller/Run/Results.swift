@@ -246,6 +246,11 @@ final class Results {
                 )
             }
         }
+        let stacks = unsafe view.sharedHeader.pointee
+        if stacks.stack_hits + stacks.stack_misses > 0 {
+            let checked = stacks.stack_crosscheck == 0 ? "" : ", \(stacks.stack_differences) differed from a walk"
+            messages.detail("stacks: \(stacks.stack_hits) remembered, \(stacks.stack_misses) walked\(checked)")
+        }
         if missed > 0 { try warn(Failure.hitsMissed(missed)) }
         for map in object.maps where map.contents == nil {
             guard let index = maps[map.name] else { continue }

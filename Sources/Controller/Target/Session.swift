@@ -49,6 +49,8 @@ package struct Session: ~Copyable {
             image: UnsafePointer(imageBase.assumingMemoryBound(to: UInt8.self)),
             shared: sharedBase.assumingMemoryBound(to: UInt8.self)
         )
+        // For tests of the memo of stacks: each stack that it gives is compared with a walk.
+        if unsafe getenv("UBPF_CROSSCHECK_STACKS") != nil { unsafe view.sharedHeader.pointee.stack_crosscheck = 1 }
         let locked = unsafe clinux_owner_lock(owner(of: view))
         guard locked == 0 else { throw Failure.socketFailed("locking the session", errno: -locked) }
         return Session(view: view, image: image, shared: shared, sizes: (content.bytes.count, content.sharedSize))

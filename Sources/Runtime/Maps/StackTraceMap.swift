@@ -39,11 +39,21 @@ extension MapView {
     /// Stores a trace of `count` frames, or finds it; its id, or a negated errno value.
     @_noLocks
     package func stackStore(_ frames: UnsafePointer<UInt64>, count: Int, flags: UInt64) -> Int64 {
+        var place = StackPlace()
+        return unsafe stackStore(frames, count: count, flags: flags, &place)
+    }
+
+    /// The same; and why: as long as the bucket's word is the one in `place`, the same call has the same result.
+    ///
+    /// Each change of a bucket counts its generation up, and a node's trace does not change while it is in a bucket.
+    @_noLocks
+    func stackStore(_ frames: UnsafePointer<UInt64>, count: Int, flags: UInt64, _ place: inout StackPlace) -> Int64 {
         let bytes = UInt64(count) &* 8
         let seed = unsafe quad(MetaOffset.seed).pointee
         let hash = unsafe UInt32(truncatingIfNeeded: hashWords(UnsafeRawPointer(frames), bytes, seed: seed))
         let id = unsafe hash & (descriptor.pointee.bucket_count &- 1)
         let bucket = unsafe stackBucket(id)
+        place = StackPlace(bucket: id)
         var attempts = 0
         while attempts < 16 {
             let old = unsafe cruntime_load64(bucket)
@@ -61,8 +71,10 @@ extension MapView {
                     attempts &+= 1
                     continue
                 }
-                if isSame { return Int64(id) }
-                if flags & StackFlag.reuse == 0 { return Failure.exists }
+                if isSame || flags & StackFlag.reuse == 0 {
+                    place.word = old
+                    return isSame ? Int64(id) : Failure.exists
+                }
             }
             let fresh = stackPool.pop()
             if fresh == 0 { return Failure.noMemory }
@@ -72,6 +84,7 @@ extension MapView {
             unsafe storeWords(UnsafeMutableRawPointer(stackFrames(fresh)), UnsafeRawPointer(frames), bytes)
             let generation = ((old >> 32) &+ 1) << 32
             if unsafe cruntime_cas64(bucket, old, generation | UInt64(fresh)) != 0 {
+                place.word = generation | UInt64(fresh)
                 if isUsed { stackPool.push(node) }
                 return Int64(id)
             }
@@ -136,6 +149,15 @@ extension MapView {
         }
         return Failure.noEntry
     }
+}
+
+/// The bucket that decided a store, and its word then.
+struct StackPlace {
+    var bucket: UInt32 = 0
+    /// No bucket's word where the result says nothing about the next call.
+    var word: UInt64 = ~0
+
+    @_noLocks init(bucket: UInt32 = 0) { self.bucket = bucket }
 }
 
 /// Flags of `bpf_get_stackid` and `bpf_get_stack` (include/uapi/linux/bpf.h).
