@@ -253,27 +253,31 @@ int32_t cpatch_each_thread(int32_t (*visit)(int32_t, char *, uint32_t, void *), 
     return result;
 }
 
-// The last eight characters of a name as a number.
-#define NAME(a, b, c, d, e, f, g) \
-    ((uint64_t)a << 48 | (uint64_t)b << 40 | (uint64_t)c << 32 | (uint64_t)d << 24 | e << 16 | f << 8 | g)
+// The last four characters of a field's name as a number; no other field's name ends so (fs/proc/array.c).
+#define NAME(a, b, c, d) ((uint32_t)a << 24 | (uint32_t)b << 16 | c << 8 | d)
 
 int32_t cpatch_read_status(const char *path, struct cpatch_status *status) {
     int64_t fd = CALL(SYS_open, path, O_RDONLY | O_CLOEXEC, 0, 0);
     if (fd < 0) return (int32_t)fd;
     *status = (struct cpatch_status){0};
     char buffer[512];
-    uint64_t name = 0, value = 0, first = 0;
+    uint64_t value = 0, number = 0, first = 0;
+    uint32_t name = 0;
     int in_value = 0;
     int64_t got;
     while ((got = CALL(SYS_read, fd, buffer, sizeof buffer, 0)) > 0)
         for (int64_t i = 0; i < got; i++) {
             char c = buffer[i];
             if (c == '\n') {
-                if (name == NAME(0, 'S', 'i', 'g', 'P', 'n', 'd')) status->pending = value;
-                if (name == NAME(0, 'S', 'i', 'g', 'B', 'l', 'k')) status->blocked = value;
-                if (name == NAME('S', 'e', 'c', 'c', 'o', 'm', 'p')) status->seccomp = value;
-                if (name == NAME(0, 0, 'S', 't', 'a', 't', 'e')) status->state = first;
-                name = value = first = 0;
+                switch (name) {
+                    case NAME('g', 'P', 'n', 'd'): status->pending = value; break;
+                    case NAME('g', 'B', 'l', 'k'): status->blocked = value; break;
+                    case NAME('c', 'o', 'm', 'p'): status->seccomp = value; break;
+                    case NAME('r', 'P', 'i', 'd'): status->tracer = number; break;
+                    case NAME('t', 'a', 't', 'e'): status->state = first; break;
+                }
+                name = 0;
+                value = number = first = 0;
                 in_value = 0;
             } else if (!in_value) {
                 if (c == ':')
@@ -282,6 +286,7 @@ int32_t cpatch_read_status(const char *path, struct cpatch_status *status) {
                     name = name << 8 | (uint8_t)c;
             } else if (c > ' ') {
                 if (first == 0) first = (uint8_t)c;
+                number = number * 10 + (uint64_t)(c - '0');
                 value = value << 4 | (uint64_t)(c >= 'a' ? c - 'a' + 10 : c - '0');
             }
         }
@@ -311,6 +316,16 @@ int32_t cpatch_threads_that_block(uint64_t mask, int32_t *tids, uint32_t capacit
     int32_t result = cpatch_each_thread(look_at_mask, &audit);
     return result < 0 ? result : (int32_t)audit.count;
 }
+
+static int32_t look_at_tracer(int32_t tid, char *path, uint32_t length, void *data) {
+    (void)tid;
+    struct cpatch_status status;
+    append(path, &length, "status");
+    if (cpatch_read_status(path, &status) != 0) return 0;
+    return (int32_t)status.tracer == *(int32_t *)data ? 0 : (int32_t)status.tracer;
+}
+
+int32_t cpatch_tracer(int32_t except) { return cpatch_each_thread(look_at_tracer, &except); }
 
 // Nanoseconds that a thread has run (Documentation/scheduler/sched-stats.rst), or 0.
 static uint64_t run_time(const char *path) {

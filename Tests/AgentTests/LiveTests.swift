@@ -96,6 +96,10 @@ import Testing
         #expect(try run("die=\(how)").status == -Int(signal))
     }
 
+    @Test func tracersAreSeen() throws {
+        #expect(try run("die=traced").status == 0)
+    }
+
     @Test func ignoredSignalsAreIgnored() throws {
         let outcome = try run("die=ignored-kill")
         #expect(outcome.status == 0 && outcome.output.hasPrefix("SURVIVED"))

@@ -1,7 +1,7 @@
 // Patches functions while threads run them. `live-torture key=value...`; the last line says what happened.
 //
 //   toggles=N threads=N hz=N (SIGALRM)  bug=none|unpunned|plain|blocked  handlers=none|before|after  seccomp=none|errno|kill
-//   sites=HEX (bit per fixture)  traps=0|1 (the program's own)  sleepers=N (threads that block all signals)  die=HOW
+//   sites=HEX (bit per fixture)  traps=0|1 (the program's own)  sleepers=N (threads that block all signals)  die=HOW, or traced
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/filter.h>
@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -248,6 +249,35 @@ static void die(const char *how) {
     exit(0);
 }
 
+// A child traces the other thread; whether that is seen, and only then.
+static int traced(void) {
+    pthread_t other;
+    pthread_create(&other, NULL, sleeper, NULL);
+    int to_child[2], to_us[2];
+    char byte = 0;
+    if (pipe(to_child) != 0 || pipe(to_us) != 0) fail("pipe", errno);
+    prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
+    if (cpatch_tracer(0) != 0) fail("a tracer already", cpatch_tracer(0));
+    pid_t child = fork();
+    if (child == 0) {
+        int32_t tids[1] = {0};
+        (void)!read(to_child[0], tids, sizeof tids);
+        byte = ptrace(PTRACE_SEIZE, tids[0], 0, 0) == 0;
+        (void)!write(to_us[1], &byte, 1);
+        (void)!read(to_child[0], &byte, 1);
+        _exit(0);
+    }
+    int32_t tid = 0;
+    while (cpatch_threads_that_block(CPATCH_TRAP_SIGNALS, &tid, 1) != 1) usleep(1000);
+    (void)!write(to_child[1], &tid, sizeof tid);
+    (void)!read(to_us[0], &byte, 1);
+    if (byte != 1) fail("ptrace", 0);
+    if (cpatch_tracer(0) != child || cpatch_tracer(child) != 0) fail("tracer", cpatch_tracer(0));
+    (void)!write(to_child[1], &byte, 1);
+    puts("OK");
+    return 0;
+}
+
 static double now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
@@ -273,6 +303,7 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IONBF, 0);
     for (uint32_t i = 0; i < SITES; i++)
         if (sites >> i & 1) prepare(site_count++, &fixtures[i], bug);
+    if (strcmp(how, "traced") == 0) return traced();
     if (strcmp(how, "none") != 0) die(how);
     if (strcmp(handlers, "before") == 0) install_own(), own_traps = 1;
     if (strcmp(handlers, "after") == 0) chains = 1, install_own(), own_traps = 1;

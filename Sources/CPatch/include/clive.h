@@ -68,6 +68,11 @@ int32_t cpatch_threads_that_block(uint64_t mask, int32_t *_Nullable tids, uint32
 /// SIGILL and SIGTRAP.
 enum { CPATCH_TRAP_SIGNALS = 1 << (4 - 1) | 1 << (5 - 1) };
 
+/// The process that traces one of the other threads, but for `except`; 0 if none does, or -errno.
+///
+/// A debugger takes our traps for its own and does not hand them on: then nothing may be changed.
+int32_t cpatch_tracer(int32_t except);
+
 /// Places that are in place now and can trap: int3 sites, and jumps with instructions inside.
 uint32_t cpatch_trapping_sites(void);
 /// Puts our handlers on top again if the program has replaced them since and they are needed; 0 or -errno.
@@ -99,9 +104,9 @@ int64_t cpatch_call(int64_t number, int64_t a, int64_t b, int64_t c, int64_t d);
 int32_t cpatch_trap_set(uint64_t pc, uint64_t target);
 /// Installs the handlers for the signals of `mask`; 0 or -errno.
 int32_t cpatch_trap_install(uint64_t mask);
-/// A field of a status file under /proc: State, SigPnd, SigBlk, Seccomp.
+/// Fields of a status file under /proc: SigPnd, SigBlk, Seccomp, TracerPid, and the letter of State.
 struct cpatch_status {
-    uint64_t pending, blocked, seccomp, state;
+    uint64_t pending, blocked, seccomp, tracer, state;
 };
 int32_t cpatch_read_status(const char *_Nonnull path, struct cpatch_status *_Nonnull status);
 /// Calls `visit` for the other threads until it returns nonzero, with the start of "/proc/self/task/TID/"; that value, 0
