@@ -64,21 +64,6 @@ static uint8_t byte_at(const struct cpatch_change *change, uint32_t offset, enum
     return step == TAILS ? to : from;
 }
 
-static int64_t open_memory(void) { return CALL(SYS_open, "/proc/self/mem", O_RDWR | O_CLOEXEC, 0); }
-
-static int64_t write_at(int64_t fd, uint64_t address, const uint8_t *bytes, uint64_t size) {
-    int64_t done = cpatch_call(SYS_pwrite64, fd, (int64_t)bytes, (int64_t)size, (int64_t)address);
-    return done == (int64_t)size ? 0 : done < 0 ? done : -EIO;
-}
-
-int32_t cpatch_write_live(uint64_t address, const uint8_t *bytes, uint64_t size) {
-    int64_t fd = open_memory();
-    if (fd < 0) return (int32_t)fd;
-    int64_t result = write_at(fd, address, bytes, size);
-    CALL(SYS_close, fd, 0, 0);
-    return (int32_t)result;
-}
-
 static int64_t put(int64_t fd, const struct cpatch_change *change, enum step previous, enum step step) {
     uint8_t bytes[8];
     int differs = 0;
@@ -87,8 +72,8 @@ static int64_t put(int64_t fd, const struct cpatch_change *change, enum step pre
         differs |= bytes[i] != byte_at(change, i, previous);
     }
     if (!differs) return 0;
-    int64_t result = write_at(fd, change->address, bytes, change->size);
-    return result == 0 ? 1 : result;
+    int64_t done = cpatch_call(SYS_pwrite64, fd, (int64_t)bytes, change->size, (int64_t)change->address);
+    return done == change->size ? 1 : done < 0 ? done : -EIO;
 }
 
 // Takes all places one step on, or back; 0 or -errno.
@@ -137,8 +122,12 @@ static uint64_t traps_of(const struct cpatch_change *change, const uint8_t *byte
     return mask;
 }
 
+// An int3 that is being taken back leads where it did until it is gone, as it stays if that fails.
+static int is_installed_trap(const struct cpatch_change *change) { return change->from[0] == INT3; }
+
 static int32_t publish(const struct cpatch_change *change) {
-    if (change->entry != 0 && cpatch_trap_set(change->address, change->entry) != 0) return -ENOMEM;
+    if (change->entry != 0 && !is_installed_trap(change) && cpatch_trap_set(change->address, change->entry) != 0)
+        return -ENOMEM;
     for (uint32_t i = 0; i < change->boundary_count; i++)
         if (cpatch_trap_set(
                 change->address + change->boundary[i].offset, change->boundary[i].copy | CPATCH_TRAP_INSIDE)
@@ -160,7 +149,7 @@ static int32_t change_alone(const struct cpatch_change *changes, uint32_t count,
 }
 
 static int32_t change_live(const struct cpatch_change *changes, uint32_t count, uint32_t *failed) {
-    int64_t fd = open_memory();
+    int64_t fd = CALL(SYS_open, "/proc/self/mem", O_RDWR | O_CLOEXEC, 0);
     if (fd < 0) return -EACCES;
     int membarrier = has_membarrier();
     int32_t result = 0;
@@ -194,8 +183,10 @@ int32_t cpatch_change_code(const struct cpatch_change *changes, uint32_t count, 
     if (result != 0) return result;
     result = threads == 1 ? change_alone(changes, count, failed) : change_live(changes, count, failed);
     if (result != 0) return result;
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
+        if (is_installed_trap(&changes[i])) cpatch_trap_set(changes[i].address, changes[i].entry);
         trapping += (traps_of(&changes[i], changes[i].to) != 0) - (traps_of(&changes[i], changes[i].from) != 0);
+    }
     return 0;
 }
 #pragma clang attribute pop

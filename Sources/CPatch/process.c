@@ -1,6 +1,6 @@
 // The process around the agent: environment, mappings, sockets, code bytes. Raw system calls; no allocation, no stdio.
 #define _GNU_SOURCE
-#include "cpatch.h"
+#include "clive.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -60,7 +60,7 @@ uint8_t *cpatch_map(int32_t descriptor, int32_t writable, uint64_t *size) {
 
 // ---- Code bytes ----
 
-static int32_t write_through_proc(uint64_t address, const uint8_t *bytes, uint64_t size) {
+int32_t cpatch_write_live(uint64_t address, const uint8_t *bytes, uint64_t size) {
     int64_t fd = CALL(SYS_open, "/proc/self/mem", O_RDWR | O_CLOEXEC, 0);
     if (fd < 0) return (int32_t)fd;
     int64_t done = cruntime_syscall(SYS_pwrite64, fd, (int64_t)bytes, (int64_t)size, (int64_t)address, 0, 0);
@@ -70,7 +70,7 @@ static int32_t write_through_proc(uint64_t address, const uint8_t *bytes, uint64
 
 int32_t cpatch_write_code(uint64_t address, const uint8_t *bytes, uint64_t size) {
     // Linux 6.12 can forbid this (proc_mem.force_override); then the page is writable, not executable, for a moment.
-    if (write_through_proc(address, bytes, size) == 0
+    if (cpatch_write_live(address, bytes, size) == 0
         && cruntime_compare((const void *)address, bytes, size) == 0)
         return 0;
     uint64_t low = address & ~4095ull, high = (address + size + 4095) & ~4095ull;

@@ -17,6 +17,16 @@ import Testing
         return page
     }
 
+    /// A page of nops that nothing can force a write into: a shared mapping of a file that was open for reading.
+    private func unwritable() throws -> UnsafeMutableRawPointer {
+        let path = NSTemporaryDirectory() + "/ubpf-" + UUID().uuidString
+        try Data([UInt8](repeating: 0x90, count: 4096)).write(to: URL(fileURLWithPath: path))
+        defer { unlink(path) }
+        let file = open(path, O_RDONLY)
+        defer { close(file) }
+        return try #require(mmap(nil, 4096, PROT_READ, MAP_SHARED, file, 0))
+    }
+
     private func address(_ page: UnsafeMutablePointer<UInt8>) -> UInt64 { UInt64(UInt(bitPattern: page)) }
 
     /// `mov $from, %eax` to `mov $to, %eax` where the code says so.
@@ -78,13 +88,7 @@ import Testing
     @Test func aFailureInTheMiddleIsUndone() throws {
         let code = try page()
         defer { cpatch_release(code, 4096) }
-        let path = NSTemporaryDirectory() + "/ubpf-" + UUID().uuidString
-        try Data([UInt8](repeating: 0x90, count: 4096)).write(to: URL(fileURLWithPath: path))
-        defer { unlink(path) }
-        let file = open(path, O_RDONLY)
-        defer { close(file) }
-        // Nothing can force a write into a shared mapping of a file that is open for reading.
-        let shared = try #require(mmap(nil, 4096, PROT_READ, MAP_SHARED, file, 0))
+        let shared = try unwritable()
         defer { munmap(shared, 4096) }
         let changes = [
             change(address(code), [0xb8, 1, 0, 0, 0], [0xb8, 7, 0, 0, 0], entry: address(code)),
@@ -123,6 +127,25 @@ import Testing
         var after = sigaction()
         sigaction(SIGTRAP, &before, &after)
         #expect(after.__sigaction_handler.sa_handler != nil)
+    }
+
+    /// A breakpoint that could not be taken back leads where it did.
+    @Test func aFailedRemovalLeavesTheEntry() throws {
+        let code = try page()
+        defer { cpatch_release(code, 4096) }
+        var failed: UInt32 = 0
+        let install = change(address(code), [0xb8], [0xcc], entry: address(code) + 64)
+        #expect(cpatch_change_code([install], 1, 2, &failed) == 0)
+        let remove = change(address(code), [0xcc], [0xb8], entry: address(code))
+        let shared = try unwritable()
+        defer { munmap(shared, 4096) }
+        let bad = change(UInt64(UInt(bitPattern: shared)), [0x90], [0xcc])
+        #expect(cpatch_change_code([remove, bad], 2, 2, &failed) == -EACCES)
+        #expect(unsafeBitCast(code, to: Function.self)() == 2)
+        #expect(cpatch_trapping_sites() == 1)
+        #expect(cpatch_change_code([remove], 1, 2, &failed) == 0)
+        #expect(unsafeBitCast(code, to: Function.self)() == 1)
+        #expect(cpatch_release_traps(5000) == 0)
     }
 
     @Test func threadsThatBlockSignalsAreListed() throws {

@@ -19,7 +19,8 @@ enum { CPATCH_BOUNDARIES = 4 };
 
 /// One place whose bytes change.
 ///
-/// With other threads, the byte at each boundary must be a trap (`cpatch_is_trap`) in `from` or in `to`.
+/// With other threads, the byte at each boundary must be a trap (`cpatch_is_trap`) in `from` or in `to`. A jump that was written
+/// while there was one thread has nobody inside: without boundaries then, and without them when it is taken back.
 struct cpatch_change {
     uint64_t address;
     /// Where a thread that meets our trap at `address` goes on, now or later: the thunk when a jump is written, the
