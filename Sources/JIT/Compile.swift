@@ -22,6 +22,9 @@ package struct CompileOptions {
     package var hasPacket = false
     /// Whether entries of unchecked code may be plain C functions: `uint64_t (uint64_t r1, uint64_t r2)`.
     package var isStandalone = false
+    /// Whether the depth of calls is checked even where nothing else is: a function may go over to another program, which
+    /// then has what is left of the stack, and was verified as if it had all of it.
+    var checksDepth = false
     /// Off in another try, where a distance was estimated too short.
     var allowsShortJumps = true
     /// Bytes of code that an instruction may take on average; more in another try.
@@ -97,6 +100,17 @@ package struct CompiledPrograms: ~Copyable {
         return result
     }
 
+    /// Whether a function, not the program itself, makes a tail call.
+    private static func nestsTailCalls(_ program: UnsafeBufferPointer<LinkedInstruction>) -> Bool {
+        var isFunction = false
+        for index in program.indices {
+            if unsafe index > 0 && program[index].startsFunction { isFunction = true }
+            guard isFunction, case .callHelper = unsafe program[index].opcode else { continue }
+            if unsafe program[index].imm == 12 { return true }
+        }
+        return false
+    }
+
     private static func compileOnce(
         _ programs: [UnsafeBufferPointer<LinkedInstruction>],
         _ options: CompileOptions
@@ -107,6 +121,9 @@ package struct CompiledPrograms: ~Copyable {
         var assembler = Assembler(buffer)
         var shared = SharedCode(&assembler)
         let isChecked = options.isChecked
+        var options = options
+        let nests = unsafe programs.contains { unsafe nestsTailCalls($0) }
+        options.checksDepth = isChecked || nests
         var bodies: [Label] = []
         for index in unsafe programs.indices {
             let program = unsafe programs[index]

@@ -65,11 +65,13 @@ package struct TypeFacts: Sendable {
         if let target = btf.underlying(parameter.target), target.kind == .structure, btf.name(target) == "bpf_dynptr" {
             return .unsupported
         }
-        guard tags.subtracting(["nonnull"]).isEmpty, let size = btf.size(of: parameter.target) else {
-            return .unsupported
-        }
+        guard tags.subtracting(["nonnull"]).isEmpty, let size = btf.size(of: parameter.target), size <= Self.memoryLimit
+        else { return .unsupported }
         return .memory(size: size, isNullable: !tags.contains("nonnull"))
     }
+
+    /// More than any memory of a program.
+    private static let memoryLimit = 1 << 29
 
     /// `btf_is_prog_ctx_type`: the struct itself, or for kprobes its alias.
     private func isContext(_ id: UInt32, of type: ProgramType) -> Bool {

@@ -70,6 +70,22 @@ import UBPFVM
         #expect(try fixture.run() == 11)
     }
 
+    /// Each program that a function goes over to has a frame less; none may leave the stack, checked or not.
+    @Test func tailCallsInFunctionsShareOneStack() throws {
+        let fixture = try SessionFixture(maps: [Self.programs, Self.array])
+        try fixture.add([
+            .loadMapValue(.r6, 1, 0), .mov64(.r7, 1), .atomic(.atomicAdd64, .r6, 0, .r7), .store64(.r10, -8, 1),
+            .call("f"), .exit,
+            .function("f"), .store64(.r10, -512, 1), .loadMap(.r2, 0), .mov64(.r3, 0), .call(.tailCall), .mov64(.r0, 0),
+            .exit,
+        ])
+        entry(fixture.open(), 0, 0)
+        let error = #expect(throws: Trap.self) { try fixture.run() }
+        #expect(error?.kind == .callDepth)
+        let values = MapView(fixture.open(), 1).lookup([UInt32(0)], slot: 0)
+        #expect(try #require(values).load(as: UInt64.self) == 8)
+    }
+
     @Test func tailCallThroughAnythingElseIsStopped() throws {
         let fixture = try SessionFixture(maps: [Self.programs, Self.array])
         try fixture.add([.loadMap(.r2, 1), .mov64(.r3, 0), .call(.tailCall), .exit])

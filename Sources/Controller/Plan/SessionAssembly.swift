@@ -53,6 +53,16 @@ package struct SessionAssembly {
             guard case .program(let name) = element.value else { return nil }
             return object.programs.firstIndex { $0.name == name }
         }
+        // Another type's programs read and write another context (Linux: `bpf_prog_map_compatible`).
+        for index in called where object.programs[index].type != .kprobe {
+            let program = object.programs[index]
+            throw Failure(
+                .rejected,
+                "program '\(program.name)' is called by a tail call, but is of type \(program.type.name)",
+                why: "what calls it is attached to a function, whose registers are the context",
+                help: "put it into a section uprobe"
+            )
+        }
         chosen += called
         let unique = Array(Set(chosen)).sorted()
         var ready: [(Int, ProgramSpec)] = []

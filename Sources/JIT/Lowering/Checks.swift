@@ -89,7 +89,7 @@ extension Lowering {
 
     /// Stops at the ninth frame.
     mutating func checkDepth() {
-        guard isChecked else { return }
+        guard options.checksDepth else { return }
         asm.lea(.r10, .base(.rbp, -512))
         asm.alu(.cmp, .r10, .base(.r12, ContextOffset.stackLow))
         asm.jump(.belowEqual, trap(.callDepth, .number(8)))

@@ -122,7 +122,7 @@ extension Lowering {
         asm.test(.rax, .rax)
         asm.jump(.notEqual, done)
         // An array's key lies nowhere in memory: it gets a frame of the stack, between the caller's and the callback's.
-        if isChecked {
+        if options.checksDepth {
             asm.lea(.r10, .base(.rbp, -1024))
             asm.alu(.cmp, .r10, .base(.r12, ContextOffset.stackLow))
             asm.jump(.belowEqual, trap(.callDepth, .number(8)))

@@ -3,7 +3,7 @@ import ISA
 // Arithmetic on numbers and pointers (Linux: kernel/bpf/verifier.c, `check_alu_op`, `adjust_ptr_min_max_vals`).
 
 /// Offsets of pointers stay below this (Linux `BPF_MAX_VAR_OFF`).
-private let maximumOffset: Int64 = 1 << 29
+let maximumOffset: Int64 = 1 << 29
 
 extension Walk {
     mutating func arithmetic(

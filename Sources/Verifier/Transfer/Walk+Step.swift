@@ -110,6 +110,9 @@ extension Walk {
                     "offset \(offset) lies outside the value of '\(map.name)', which has \(map.valueSize) bytes"
                 )
             }
+            guard offset < maximumOffset else {
+                throw fail(.pointerArithmetic, "an offset of \(offset) into '\(map.name)' is out of any bounds")
+            }
             var pointer = RegisterState(.mapValue)
             pointer.map = Int32(index)
             pointer.offset = Int32(offset)
