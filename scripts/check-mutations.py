@@ -157,8 +157,10 @@ MUTATIONS = {
     "verifier-links-are-not-compared": (
         WALK + "Matcher.swift", "return match(old.id, new.id != 0 ? new.id : makeTemporaryID())", "return true", VERIFIER),
     "verifier-rounds-of-other-calls": (
-        "Sources/Verifier/State/State.swift", "frames[depth].activation != 0, frames[depth].activation == old.frames[depth].activation,\n"
-        "                frames[depth].rounds > old.frames[depth].rounds", "depth >= 0, rounds > old.rounds", VERIFIER),
+        WALK + "Rounds.swift", "if kept.calls >> UInt8(depth) & 1 != 0, frames[depth].rounds > old.frames[depth].rounds",
+        "if rounds > old.rounds", VERIFIER),
+    "verifier-ends-on-what-comes-round": (
+        WALK + "Walk.swift", "parent?.note(Return(target: old, kept: kept))", "", VERIFIER),
 }
 
 

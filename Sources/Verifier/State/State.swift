@@ -63,25 +63,6 @@ struct State {
 
     var depth: Int { frames.count - 1 }
 
-    /// The path from the other state to this one went round something whose rounds are limited at run time: coming back to
-    /// the same state is no endless loop then.
-    func isRoundAfter(_ old: borrowing State) -> Bool {
-        // Rounds of the same call of a helper or a function only: a loop around it may never end.
-        for depth in 0..<min(frames.count, old.frames.count) {
-            if frames[depth].identity == old.frames[depth].identity,
-                frames[depth].gotoRounds > old.frames[depth].gotoRounds
-            {
-                return true
-            }
-            if frames[depth].activation != 0, frames[depth].activation == old.frames[depth].activation,
-                frames[depth].rounds > old.frames[depth].rounds
-            {
-                return true
-            }
-        }
-        return false
-    }
-
     /// The lock that is held.
     var lock: UInt32 {
         for reference in references where reference.kind == .spinLock { return reference.id }

@@ -199,7 +199,8 @@ struct Walk {
                 }
                 continue
             }
-            if subject.prunes, covers(old, allSlots: false) {
+            if subject.prunes, covers(old, allSlots: false), let returns = old.returns(from: state) {
+                for found in returns { parent?.note(found) }
                 old.hits += 1
                 for frame in 0...state.depth { markRead(frame, old.reads[frame]) }
                 return true
@@ -222,8 +223,10 @@ struct Walk {
         compares: Bool
     ) throws(VerifierError) -> Bool {
         guard old.state.frames.count == state.frames.count else { return false }
-        let isRoundAfter = state.isRoundAfter(old.state)
+        let kept = state.kept(since: old.state)
+        let isRoundAfter = state.isRoundAfter(old.state, kept)
         if isRound, isRoundAfter, covers(old, allSlots: true) {
+            parent?.note(Return(target: old, kept: kept))
             for frame in 0...state.depth { markRead(frame, .max) }
             return true
         }
@@ -345,6 +348,8 @@ final class Checkpoint {
     /// Paths below that have not ended.
     var open = 1
     var (hits, misses) = (0, 0)
+    /// States that were still being walked when paths from here came round to them.
+    var returns: [Return] = []
 
     init(_ state: State, _ pc: Int, parent: Checkpoint?, writes: InlineArray<8, UInt64>) {
         self.state = state

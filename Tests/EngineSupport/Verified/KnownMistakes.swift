@@ -142,6 +142,13 @@ package struct KnownMistake: Sendable, CustomStringConvertible {
             rule: .endlessLoop
         ),
         KnownMistake(
+            name: "an endless loop that joins a round of may_goto",
+            program: [
+                .mov64(.r9, 0), .load64(.r7, .r1), .label("again"), .mayGoto(to: "on"), .jump(to: "on"), .label("on"),
+            ] + padding("on") + [.jumpNotEqual(.r7, 77, to: "again"), .mov64(.r0, 0), .exit],
+            rule: .endlessLoop
+        ),
+        KnownMistake(
             name: "an endless loop around a function with may_goto",
             program: [
                 .label("again"), .call("f"), .jumpEqual(.r0, 0, to: "again"), .exit,
