@@ -12,6 +12,7 @@ struct AgentError: Error {
         case descriptors
         case mapping
         case session
+        case sessions
         case proc
         case threads
         case fork
@@ -21,6 +22,7 @@ struct AgentError: Error {
         case fixup
         case protection
         case write
+        case liveWrite
     }
 
     init(_ kind: Kind, site: UInt32 = noSite, code: Int32 = 0) {
@@ -35,14 +37,16 @@ struct AgentError: Error {
         case .descriptors: "the session came without its two memory files"
         case .mapping: "the session's memory cannot be mapped (address space limit?)"
         case .session: "the session is damaged or of another version of libubpf.so"
+        case .sessions: "the process takes part in 16 sessions already"
         case .proc: "/proc/self is not readable here; mount /proc in the target's root"
-        case .threads: "the program has several threads already; start it under ubpfrun instead"
+        case .threads: "a thread that blocks SIGTRAP or SIGILL could not be stopped, and changing code would kill it"
         case .fork: "the kernel lacks MADV_WIPEONFORK (Linux 4.14), so forked children could not be told apart"
         case .memory: "no free memory within 2 GB of the function for its trampoline"
         case .changed: "the code in memory is not what was planned for; another tool patched it?"
         case .unreachable: "the trampoline is too far from the function"
         case .fixup: "the plan of the function's first instructions is inconsistent"
         case .protection: "memory cannot be made executable (SELinux execmem or seccomp?)"
+        case .liveWrite: "/proc/self/mem cannot change code here, and other ways would stop running threads"
         case .write: "the code cannot be changed (proc_mem.force_override or SELinux execmod?)"
         }
     }

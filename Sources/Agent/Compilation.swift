@@ -5,10 +5,8 @@ import ISA
 import JIT
 import Runtime
 
-/// Compiles the session's programs; the table of their code, or nil where the interpreter has to run them.
-///
-/// The table and the code stay for the life of the process: a thread may be in them whenever the session ends.
-func compilePrograms(_ view: SessionView) -> UnsafePointer<UInt64>? {
+/// Compiles a session's programs and notes their addresses; where that fails, the interpreter runs them.
+func compilePrograms(_ view: SessionView, into session: UnsafeMutablePointer<cpatch_session>) {
     let count = unsafe Int(view.header.pointee.program_count)
     var programs: [UnsafeBufferPointer<LinkedInstruction>] = unsafe []
     for index in 0..<count {
@@ -17,13 +15,23 @@ func compilePrograms(_ view: SessionView) -> UnsafePointer<UInt64>? {
     }
     do throws(CodeError) {
         let options = CompileOptions(.checked, session: view)
-        let entries = unsafe try CompiledPrograms.compile(programs, options).leak()
-        guard let table = unsafe cpatch_allocate(UInt64(max(count, 1) * 8 + 4095) & ~4095, 0) else { return nil }
+        let size = UInt64(max(count, 1) * 8 + 4095) & ~4095
+        guard let table = unsafe cpatch_allocate(size, 0) else { return }
+        let compiled: CompiledPrograms
+        do throws(CodeError) {
+            compiled = unsafe try CompiledPrograms.compile(programs, options)
+        } catch {
+            unsafe cpatch_release(table, size)
+            throw error
+        }
+        let (entries, address, length) = compiled.leak()
         let words = unsafe UnsafeMutableRawPointer(table).bindMemory(to: UInt64.self, capacity: count)
         for index in 0..<count { unsafe words[index] = entries[index] }
-        return unsafe UnsafePointer(words)
+        unsafe session.pointee.code = unsafe UnsafePointer(words)
+        unsafe session.pointee.code_table_size = size
+        unsafe session.pointee.code_address = address
+        unsafe session.pointee.code_size = length
     } catch {
         // No executable memory (a hardened target), or a program that cannot be compiled: it is interpreted.
-        return nil
     }
 }

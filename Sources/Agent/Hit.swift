@@ -17,23 +17,26 @@ public func enter(_ regs: UnsafeMutablePointer<cruntime_regs>, _ index: UInt32) 
     let site = unsafe sites + Int(index)
     let relocated = unsafe site.pointee.relocated
     unsafe regs.pointee.rip = unsafe site.pointee.address
-    guard cpatch_is_live() != 0 else { return relocated }
-    let entries = unsafe site.pointee.entry_count
-    let returns = unsafe site.pointee.return_count
-    let first = unsafe site.pointee.first_probe
+    guard unsafe cpatch_first_link(site) != nil, cpatch_is_present() != 0 else { return relocated }
     guard let state = unsafe cpatch_enter(regs) else {
-        unsafe countMissed(process, first, entries &+ returns)
+        unsafe countMissed(site, entries: true, since: UInt64.max)
         return relocated
     }
-    if entries != 0 { unsafe runPrograms(process, state, regs, site, first, entries) }
-    var target = relocated
-    if returns != 0 {
-        let stub = unsafe cpatch_slot_take(state, regs.pointee.rsp, relocated, index)
-        if stub != 0 {
-            target = stub
-        } else {
-            unsafe countMissed(process, first &+ entries, returns)
+    let clock = unsafe process.pointee.clock
+    var wantsReturn = false
+    var next = unsafe cpatch_first_link(site)
+    while let link = unsafe next {
+        if unsafe cpatch_session_is_live(link.pointee.session) != 0 {
+            let entries = unsafe link.pointee.entry_count
+            if entries != 0 { unsafe runPrograms(state, regs, link, first: 0, entries) }
+            if unsafe link.pointee.return_count != 0 { wantsReturn = true }
         }
+        unsafe next = unsafe cpatch_next_link(link)
+    }
+    var target = relocated
+    if wantsReturn {
+        let stub = unsafe cpatch_slot_take(state, regs.pointee.rsp, relocated, index, clock)
+        if stub != 0 { target = stub } else { unsafe countMissed(site, entries: false, since: UInt64.max) }
     }
     unsafe cpatch_leave(state)
     return target
@@ -43,45 +46,50 @@ public func enter(_ regs: UnsafeMutablePointer<cruntime_regs>, _ index: UInt32) 
 ///
 /// Called by trampoline.S.
 ///
-/// `regs.rip` is already the real return address; in a forked child or after the session nothing runs.
+/// `regs.rip` is already the real return address. Sessions that came after the call do not see its return.
 @c(ubpf_agent_leave) @_noLocks
 public func leave(_ regs: UnsafeMutablePointer<cruntime_regs>, _ slot: UInt32) {
     let process = unsafe cpatch_this_process()
-    guard cpatch_is_live() != 0, let sites = unsafe process.pointee.sites else {
+    guard let sites = unsafe process.pointee.sites else { return }
+    let site = unsafe sites + Int(cpatch_slot_site(slot))
+    let clock = cpatch_slot_clock(slot)
+    guard unsafe cpatch_first_link(site) != nil, cpatch_is_present() != 0 else {
         cpatch_slot_give(nil, slot)
         return
     }
-    let site = unsafe sites + Int(cpatch_slot_site(slot))
-    let first = unsafe site.pointee.first_probe &+ site.pointee.entry_count
-    let returns = unsafe site.pointee.return_count
     guard let state = unsafe cpatch_enter(regs) else {
-        unsafe countMissed(process, first, returns)
+        unsafe countMissed(site, entries: false, since: clock)
         cpatch_slot_give(nil, slot)
         return
     }
     unsafe cpatch_slot_give(state, slot)
-    unsafe runPrograms(process, state, regs, site, first, returns)
+    var next = unsafe cpatch_first_link(site)
+    while let link = unsafe next {
+        let returns = unsafe link.pointee.return_count
+        if unsafe returns != 0 && link.pointee.since <= clock && cpatch_session_is_live(link.pointee.session) != 0 {
+            unsafe runPrograms(state, regs, link, first: link.pointee.entry_count, returns)
+        }
+        unsafe next = unsafe cpatch_next_link(link)
+    }
     unsafe cpatch_leave(state)
 }
 
 @_noLocks @inline(__always)
 private func runPrograms(
-    _ process: UnsafeMutablePointer<cpatch_process>,
     _ state: UnsafeMutablePointer<cpatch_state>,
     _ regs: UnsafeMutablePointer<cruntime_regs>,
-    _ site: UnsafePointer<cpatch_site>,
-    _ first: UInt32,
+    _ link: UnsafePointer<cpatch_link>,
+    first: UInt32,
     _ count: UInt32
 ) {
-    guard let image = unsafe process.pointee.image, let shared = unsafe process.pointee.shared,
-        let probes = unsafe process.pointee.probes, let statistics = unsafe process.pointee.statistics
-    else { return }
+    let session = unsafe link.pointee.session
+    guard let image = unsafe session.pointee.image, let shared = unsafe session.pointee.shared else { return }
     let view = unsafe SessionView(image: image, shared: shared)
     let context = unsafe UnsafeMutableRawPointer(state).assumingMemoryBound(to: cruntime_context.self)
-    if unsafe state.pointee.prepared == 0 {
+    if unsafe state.pointee.prepared != session.pointee.serial {
         unsafe prepareContext(context, view)
         unsafe prepareWindows(context)
-        unsafe state.pointee.prepared = 1
+        unsafe state.pointee.prepared = unsafe session.pointee.serial
     }
     let address = UInt64(UInt(bitPattern: regs))
     unsafe context.pointee.regs = unsafe regs
@@ -89,12 +97,13 @@ private func runPrograms(
     unsafe context.pointee.context_high = address &+ UInt64(MemoryLayout<cruntime_regs>.size)
     unsafe context.pointee.context_window.low = address
     unsafe context.pointee.context_window.span = UInt64(MemoryLayout<cruntime_regs>.size &- 8)
-    unsafe context.pointee.function_ip = unsafe site.pointee.address
+    unsafe context.pointee.function_ip = unsafe cpatch_this_process().pointee.sites
+        .unsafelyUnwrapped[Int(link.pointee.site)].address
     unsafe cpatch_find_bounds(state, regs.pointee.rsp)
     var index = first
     while index < first &+ count {
-        let probe = unsafe probes + Int(index)
-        let counters = unsafe statistics + Int(index)
+        let probe = unsafe link.pointee.probes + Int(index)
+        let counters = unsafe link.pointee.statistics + Int(index)
         let program = unsafe Int(probe.pointee.program)
         unsafe context.pointee.cookie = unsafe probe.pointee.cookie
         unsafe context.pointee.program = unsafe probe.pointee.program
@@ -103,7 +112,7 @@ private func runPrograms(
         unsafe context.pointee.cpu_slot = -1
         unsafe context.pointee.budget = budget
         unsafe context.pointee.trap.kind = 0
-        let code = unsafe process.pointee.code == nil ? 0 : unsafe process.pointee.code.unsafelyUnwrapped[program]
+        let code = unsafe session.pointee.code == nil ? 0 : unsafe session.pointee.code.unsafelyUnwrapped[program]
         if code != 0 {
             _ = unsafe cruntime_run(code, context, address, 0)
             unsafe endRun(context)
@@ -122,12 +131,24 @@ private func runPrograms(
     }
 }
 
+/// Counts a hit that ran nothing, for return probes alone or for entry probes too.
 @_noLocks
-private func countMissed(_ process: UnsafeMutablePointer<cpatch_process>, _ first: UInt32, _ count: UInt32) {
-    guard let statistics = unsafe process.pointee.statistics else { return }
-    var index = first
-    while index < first &+ count {
-        unsafe cpatch_count(&statistics[Int(index)].missed)
-        index &+= 1
+private func countMissed(_ site: UnsafePointer<cpatch_site>, entries: Bool, since clock: UInt64) {
+    if cpatch_is_hidden() != 0 { return }
+    // Without a state (or within another hit, where it does no harm) this holds the links in memory.
+    cpatch_visit()
+    var next = unsafe cpatch_first_link(site)
+    while let link = unsafe next {
+        if unsafe cpatch_session_is_live(link.pointee.session) != 0 && link.pointee.since <= clock {
+            let entryCount = unsafe link.pointee.entry_count
+            let end = unsafe entryCount &+ link.pointee.return_count
+            var index = entries ? 0 : entryCount
+            while index < end {
+                unsafe cpatch_count(&link.pointee.statistics[Int(index)].missed)
+                index &+= 1
+            }
+        }
+        unsafe next = unsafe cpatch_next_link(link)
     }
+    cpatch_unvisit()
 }

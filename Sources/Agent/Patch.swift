@@ -3,184 +3,201 @@ import CRuntime
 import CSession
 import Runtime
 
-/// Arenas that one session may need: one for each group of modules within 2 GB.
-private let arenaLimit = 64
+/// Changes of code that are made together, in memory of their own.
+@safe
+private struct ChangeList {
+    let changes: UnsafeMutablePointer<cpatch_change>
+    let sites: UnsafeMutablePointer<UInt32>
+    private let memory: UnsafeMutablePointer<UInt8>
+    private let size: UInt64
+    var count: UInt32 = 0
 
-/// Patches every site of the session or none; the number of sites.
-///
-/// Only while the process has one thread: then no other thread can be inside the bytes that change.
-func patchSites(_ view: SessionView) throws(AgentError) -> UInt32 {
+    init(capacity: UInt32) throws(AgentError) {
+        let stride = MemoryLayout<cpatch_change>.stride + MemoryLayout<UInt32>.stride
+        size = (UInt64(max(capacity, 1)) * UInt64(stride) + 4095) & ~4095
+        guard let memory = unsafe cpatch_allocate(size, 0) else { throw AgentError(.mapping) }
+        unsafe self.memory = unsafe memory
+        unsafe changes = UnsafeMutableRawPointer(memory).assumingMemoryBound(to: cpatch_change.self)
+        unsafe sites = UnsafeMutableRawPointer(changes + Int(max(capacity, 1))).assumingMemoryBound(to: UInt32.self)
+    }
+
+    func release() { unsafe cpatch_release(memory, size) }
+
+    /// Makes all the changes or none.
+    func apply(threads: UInt32) throws(AgentError) {
+        var place = UInt32.max
+        let failed = unsafe cpatch_change_code(changes, count, threads, &place)
+        guard failed != 0 else { return }
+        let site = unsafe place < count ? sites[Int(place)] : AgentError.noSite
+        switch -failed {
+        // EBUSY, ESTALE: a breakpoint, or somebody changed the code since it was looked at.
+        case 16, 116: throw AgentError(.changed, site: site, code: -failed)
+        // EACCES
+        case 13: throw AgentError(.liveWrite, site: site, code: -failed)
+        default: throw AgentError(.write, site: site, code: -failed)
+        }
+    }
+
+    /// Adds the change of a site from its original to its patched bytes, or back.
+    mutating func append(_ number: UInt32, _ site: UnsafePointer<cpatch_site>, installs: Bool) {
+        var change = cpatch_change()
+        change.address = unsafe site.pointee.address
+        change.size = unsafe site.pointee.changedBytes
+        let patched = unsafe site.pointee.patchedBytes
+        let original = unsafe site.pointee.originalBytes
+        unsafe withUnsafeMutableBytes(of: &change.from) {
+            unsafe $0.storeBytes(of: installs ? original : patched, as: UInt64.self)
+        }
+        unsafe withUnsafeMutableBytes(of: &change.to) {
+            unsafe $0.storeBytes(of: installs ? patched : original, as: UInt64.self)
+        }
+        // Who comes while the first byte is a trap goes where the finished code will lead.
+        change.entry = unsafe installs ? site.pointee.thunk : site.pointee.relocated
+        // Without an island the jump was written while there was no other thread: nobody can stand inside.
+        let hasIsland = unsafe site.pointee.landing != site.pointee.thunk
+        change.boundary_count = unsafe hasIsland ? site.pointee.boundary_count : 0
+        let relocated = unsafe site.pointee.relocated
+        let offsets = unsafe site.pointee.boundary_offset
+        let copies = unsafe site.pointee.boundary_copy
+        change.boundary.0 = cpatch_boundary(copy: relocated &+ UInt64(copies.0), offset: offsets.0, reserved: 0)
+        change.boundary.1 = cpatch_boundary(copy: relocated &+ UInt64(copies.1), offset: offsets.1, reserved: 0)
+        change.boundary.2 = cpatch_boundary(copy: relocated &+ UInt64(copies.2), offset: offsets.2, reserved: 0)
+        change.boundary.3 = cpatch_boundary(copy: relocated &+ UInt64(copies.3), offset: offsets.3, reserved: 0)
+        unsafe changes[Int(count)] = change
+        unsafe sites[Int(count)] = number
+        count += 1
+    }
+}
+
+/// Patches those of a plan's sites that are not patched yet; all or none.
+func patch(_ plan: UnsafeMutablePointer<cpatch_plan>, of conversation: Conversation) throws(AgentError) {
     let process = unsafe cpatch_this_process()
-    let count = unsafe view.header.pointee.site_count
-    guard count > 0 else { return 0 }
-    switch cpatch_thread_count() {
-    case 0: throw AgentError(.proc)
-    case 1: break
-    default: throw AgentError(.threads)
+    guard let sites = unsafe process.pointee.sites else { return }
+    let threads = cpatch_thread_count()
+    guard threads != 0 else { throw AgentError(.proc) }
+    let linkCount = unsafe plan.pointee.link_count
+    var list = try ChangeList(capacity: linkCount)
+    defer { list.release() }
+    for index in 0..<linkCount {
+        let number = unsafe cpatch_plan_link(plan, index).pointee.site
+        let site = unsafe sites + Int(number)
+        if unsafe site.pointee.patched == CPATCH_PATCHED.rawValue, unsafe SiteTable.isOurs(site) { continue }
+        do throws(AgentError) {
+            try unsafe prepareLanding(site, isLive: threads > 1)
+        } catch {
+            throw AgentError(error.kind, site: index, code: error.code)
+        }
+        unsafe list.append(number, site, installs: true)
     }
-    let bytes = UInt64(count) * UInt64(MemoryLayout<cpatch_site>.stride)
-    guard let memory = unsafe cpatch_allocate(bytes, 0) else { throw AgentError(.mapping) }
-    let sites = unsafe UnsafeMutableRawPointer(memory).assumingMemoryBound(to: cpatch_site.self)
-    let arenaBytes = UInt64(arenaLimit * MemoryLayout<ThunkArena>.stride)
-    guard let arenaMemory = unsafe cpatch_allocate(arenaBytes, 0) else {
-        unsafe cpatch_release(memory, bytes)
-        throw AgentError(.mapping)
-    }
-    defer { unsafe cpatch_release(arenaMemory, arenaBytes) }
-    let arenas = unsafe UnsafeMutableRawPointer(arenaMemory).assumingMemoryBound(to: ThunkArena.self)
-    var arenaCount = 0
+    if list.count == 0 { return }
     do throws(AgentError) {
-        for index in 0..<count {
-            do throws(AgentError) {
-                try unsafe plan(view, index, count, sites, arenas, &arenaCount)
-            } catch {
-                throw AgentError(error.kind, site: index, code: error.code)
-            }
-        }
-        for index in 0..<arenaCount {
-            let failed = unsafe arenas[index].finish()
-            guard failed == 0 else { throw AgentError(.protection, code: failed) }
-        }
-        unsafe process.pointee.site_count = count
-        unsafe process.pointee.sites = UnsafePointer(sites)
-        for index in 0..<count {
-            do throws(AgentError) {
-                try unsafe apply(view.site(Int(index)), sites + Int(index))
-            } catch {
-                throw AgentError(error.kind, site: index, code: error.code)
-            }
-        }
+        guard threads == 1 || conversation.hold() else { throw AgentError(.threads) }
+        try list.apply(threads: threads)
     } catch {
-        for index in 0..<Int(count) { unsafe undo(view.site(index), sites + index) }
-        for index in 0..<arenaCount { unsafe arenas[index].release() }
-        unsafe cpatch_release(memory, bytes)
-        throw error
-    }
-    // Nothing changes the table from here on; a stray store of the program must not either.
-    _ = unsafe cpatch_protect(memory, bytes, 0)
-    return count
-}
-
-/// Checks one site's bytes and writes its thunk.
-private func plan(
-    _ view: SessionView,
-    _ index: UInt32,
-    _ count: UInt32,
-    _ sites: UnsafeMutablePointer<cpatch_site>,
-    _ arenas: UnsafeMutablePointer<ThunkArena>,
-    _ arenaCount: inout Int
-) throws(AgentError) {
-    let site = unsafe view.site(Int(index))
-    let patched = unsafe sites + Int(index)
-    unsafe patched.pointee.address = unsafe site.pointee.address
-    unsafe patched.pointee.first_probe = unsafe site.pointee.first_probe
-    unsafe patched.pointee.entry_count = unsafe site.pointee.entry_count
-    unsafe patched.pointee.return_count = unsafe site.pointee.return_count
-    unsafe patched.pointee.flags = unsafe site.pointee.flags
-    try unsafe checkOriginal(site)
-    let address = unsafe site.pointee.address
-    let need = unsafe UInt64(site.pointee.code_size) + thunkOverhead
-    var chosen = 0
-    while chosen < arenaCount, unsafe !arenas[chosen].serves(address, bytes: need) { chosen += 1 }
-    if chosen == arenaCount {
-        guard arenaCount < arenaLimit else { throw AgentError(.memory) }
-        // Room for all sites still to come in this neighbourhood.
-        var size: UInt64 = 0
-        for later in Int(index)..<Int(count) {
-            let other = unsafe view.site(later).pointee
-            let distance = other.address > address ? other.address &- address : address &- other.address
-            if distance < 0x1000_0000 { size += UInt64(other.code_size) + thunkOverhead }
+        var place = AgentError.noSite
+        for index in 0..<linkCount where unsafe cpatch_plan_link(plan, index).pointee.site == error.site {
+            place = index
         }
-        guard let arena = ThunkArena(near: address, size: size) else { throw AgentError(.memory) }
-        unsafe (arenas + chosen).initialize(to: arena)
-        arenaCount += 1
+        throw AgentError(error.kind, site: place, code: error.code)
     }
-    try unsafe writeThunk(
-        site,
-        index: index,
-        code: view.code,
-        fixups: view.fixup(0),
-        into: &arenas[chosen],
-        patched
-    )
+    for index in 0..<Int(list.count) {
+        unsafe sites[Int(list.sites[index])].patched = CPATCH_PATCHED.rawValue
+    }
 }
 
-/// Refuses a site whose bytes in memory are not the planned ones, or whose plan makes no sense.
-private func checkOriginal(_ site: UnsafePointer<csession_site>) throws(AgentError) {
-    let window = unsafe site.pointee.window
-    let minimum: UInt32 = unsafe site.pointee.tactic == CSESSION_TACTIC_ISLAND.rawValue ? 2 : 5
-    guard window >= minimum, window <= 16 else { throw AgentError(.fixup) }
-    // A return address is only known at a function's first instruction.
-    let isFunction = unsafe site.pointee.flags & CSESSION_SITE_FUNCTION.rawValue != 0
-    guard unsafe isFunction || site.pointee.return_count == 0 else { throw AgentError(.fixup) }
-    var found: (UInt64, UInt64) = (0, 0)
-    let differs = unsafe withUnsafeMutableBytes(of: &found) { raw in
-        guard let base = raw.baseAddress else { return true }
-        guard unsafe cruntime_read(base, site.pointee.address, UInt64(window)) == 0 else { return true }
-        let original = unsafe UnsafeRawPointer(site) + originalOffset
-        return unsafe cruntime_compare(base, original, UInt64(window)) != 0
-    }
-    if differs { throw AgentError(.changed) }
-}
+/// Where jumps into windows lead that others may be running; used under the agent's lock.
+private nonisolated(unsafe) var islands: IslandPool?
 
-/// Changes one site's code.
-private func apply(
-    _ site: UnsafePointer<csession_site>,
-    _ patched: UnsafeMutablePointer<cpatch_site>
-) throws(AgentError) {
-    // Again, now that other sites may have been patched over it.
-    try unsafe checkOriginal(site)
-    let address = unsafe site.pointee.address
-    let thunk = unsafe patched.pointee.thunk
-    let saved = UnsafeMutableRawPointer(patched)
-    guard unsafe cruntime_read(saved + savedOffset, address, UInt64(site.pointee.window)) == 0 else {
-        throw AgentError(.changed)
-    }
-    if unsafe site.pointee.tactic == CSESSION_TACTIC_ISLAND.rawValue {
+/// Makes sure that what the patched bytes will jump to exists.
+private func prepareLanding(_ site: UnsafeMutablePointer<cpatch_site>, isLive: Bool) throws(AgentError) {
+    guard let tactic = unsafe SiteTactic(rawValue: site.pointee.tactic) else { throw AgentError(.session) }
+    switch tactic {
+    case .jump, .trap:
+        break
+    case .window:
+        // Alone, no thread can stand on an instruction inside the window. Others may: the bytes must trap there.
+        guard unsafe isLive && site.pointee.boundary_count > 0 && site.pointee.landing == site.pointee.thunk else {
+            break
+        }
+        var boundaries: UInt32 = 0
+        let offsets = unsafe site.pointee.boundary_offset
+        let count = unsafe site.pointee.boundary_count
+        boundaries |= 1 << offsets.0
+        if count > 1 { boundaries |= 1 << offsets.1 }
+        if count > 2 { boundaries |= 1 << offsets.2 }
+        if count > 3 { boundaries |= 1 << offsets.3 }
+        if unsafe islands == nil { unsafe islands = IslandPool() }
+        guard
+            let place = try unsafe islands?.place(
+                site: site.pointee.address,
+                boundaries: boundaries,
+                thunk: site.pointee.thunk
+            )
+        else { throw AgentError(.mapping) }
+        unsafe site.pointee.landing = place
+    case .island:
         let island = unsafe site.pointee.island
-        guard let near = Int8(exactly: Int64(bitPattern: island &- (address &+ 2))),
-            unsafe cruntime_read(saved + savedIslandOffset, island, 5) == 0
-        else { throw AgentError(.fixup) }
-        unsafe patched.pointee.patched = 1
-        try write(jump(from: island, to: thunk), 5, at: island)
-        unsafe patched.pointee.patched = 2
-        try write(0xeb | UInt64(UInt8(bitPattern: near)) << 8, 2, at: address)
-    } else {
-        unsafe patched.pointee.patched = 2
-        try write(jump(from: address, to: thunk), 5, at: address)
+        guard unsafe Int8(exactly: Int64(bitPattern: island &- (site.pointee.address &+ 2))) != nil else {
+            throw AgentError(.fixup)
+        }
+        // Dead bytes: nobody is there, and nobody comes before the site itself is changed.
+        guard let displacement = unsafe rel32(from: island &+ 5, to: site.pointee.thunk) else {
+            throw AgentError(.unreachable)
+        }
+        var bytes = 0xe9 | UInt64(displacement) << 8
+        let failed = unsafe withUnsafeBytes(of: &bytes) { raw in
+            guard let base = raw.baseAddress else { return Int32(-22) }
+            return unsafe cpatch_write_code(island, base.assumingMemoryBound(to: UInt8.self), 5)
+        }
+        guard failed == 0 else { throw AgentError(.write, code: -failed) }
+    }
+    guard unsafe tactic == .trap || rel32(from: site.pointee.address &+ 5, to: site.pointee.landing) != nil else {
+        throw AgentError(.unreachable)
     }
 }
 
-/// Puts one site's bytes back.
-private func undo(_ site: UnsafePointer<csession_site>, _ patched: UnsafeMutablePointer<cpatch_site>) {
-    let saved = UnsafeRawPointer(patched)
-    let island = unsafe site.pointee.tactic == CSESSION_TACTIC_ISLAND.rawValue
-    if unsafe patched.pointee.patched == 2 {
-        let bytes = unsafe (saved + savedOffset).assumingMemoryBound(to: UInt8.self)
-        _ = unsafe cpatch_write_code(site.pointee.address, bytes, island ? 2 : 5)
+/// Puts the original bytes back at sites that no session has probes on; how many.
+///
+/// Sites that stay patched, as nobody could hold a thread that our traps would kill, are found by `restoreOrphans`.
+/// A site whose code somebody else changed meanwhile is left as it is: their copy of our jump may be in use, and leads
+/// through a thunk that does nothing more. So is one whose module is gone.
+func restore(_ numbers: UnsafePointer<UInt32>, _ count: UInt32, of conversation: Conversation) -> UInt32 {
+    let process = unsafe cpatch_this_process()
+    guard let sites = unsafe process.pointee.sites, var list = try? ChangeList(capacity: count) else { return 0 }
+    defer { list.release() }
+    for index in 0..<Int(count) {
+        let site = unsafe sites + Int(numbers[index])
+        guard unsafe site.pointee.links == nil, unsafe site.pointee.patched == CPATCH_PATCHED.rawValue else { continue }
+        if unsafe SiteTable.isOurs(site) {
+            unsafe list.append(numbers[index], site, installs: false)
+        } else {
+            unsafe site.pointee.patched = CPATCH_FOREIGN.rawValue
+        }
     }
-    if unsafe island && patched.pointee.patched >= 1 {
-        let bytes = unsafe (saved + savedIslandOffset).assumingMemoryBound(to: UInt8.self)
-        _ = unsafe cpatch_write_code(site.pointee.island, bytes, 5)
+    guard list.count > 0, conversation.hold() else { return 0 }
+    defer { _ = cpatch_release_traps(100) }
+    let threads = max(cpatch_thread_count(), 2)
+    var place = UInt32.max
+    if unsafe cpatch_change_code(list.changes, list.count, threads, &place) == 0 {
+        for index in 0..<Int(list.count) {
+            unsafe sites[Int(list.sites[index])].patched = CPATCH_ORIGINAL.rawValue
+        }
+        return list.count
     }
-    unsafe patched.pointee.patched = 0
+    // One by one then: what cannot be changed stays, and does nothing.
+    var restored: UInt32 = 0
+    for index in 0..<Int(list.count)
+    where unsafe cpatch_change_code(list.changes + index, 1, threads, &place) == 0 {
+        unsafe sites[Int(list.sites[index])].patched = CPATCH_ORIGINAL.rawValue
+        restored += 1
+    }
+    return restored
 }
 
-/// `jmp rel32` as the low five bytes.
-private func jump(from address: UInt64, to target: UInt64) throws(AgentError) -> UInt64 {
-    guard let displacement = rel32(from: address &+ 5, to: target) else { throw AgentError(.unreachable) }
-    return 0xe9 | UInt64(displacement) << 8
-}
-
-private func write(_ value: UInt64, _ count: UInt64, at address: UInt64) throws(AgentError) {
-    var bytes = value
-    let failed = unsafe withUnsafeBytes(of: &bytes) { raw in
-        guard let base = raw.baseAddress else { return Int32(-22) }
-        return unsafe cpatch_write_code(address, base.assumingMemoryBound(to: UInt8.self), count)
+extension cpatch_site {
+    /// The original bytes that a patch changes, low byte first.
+    var originalBytes: UInt64 {
+        let mask = unsafe changedBytes == 8 ? UInt64.max : (1 << UInt64(changedBytes * 8)) - 1
+        return unsafe withUnsafeBytes(of: saved) { unsafe $0.loadUnaligned(as: UInt64.self) } & mask
     }
-    guard failed == 0 else { throw AgentError(.write, code: -failed) }
 }
-
-private var savedOffset: Int { Int(CPATCH_SAVED_OFFSET) }
-private var savedIslandOffset: Int { Int(CPATCH_SAVED_ISLAND_OFFSET) }
-private var originalOffset: Int { Int(CPATCH_ORIGINAL_OFFSET) }

@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 
 struct cpatch_process cpatch_the_process;
+struct cpatch_session cpatch_sessions[CPATCH_SESSIONS];
 
 #define CALL(number, a, b, c) cruntime_syscall((number), (int64_t)(a), (int64_t)(b), (int64_t)(c), 0, 0, 0)
 
@@ -35,7 +36,7 @@ int32_t cpatch_protect(void *memory, uint64_t size, int32_t executable) {
 
 void cpatch_release(void *memory, uint64_t size) { CALL(SYS_munmap, memory, size, 0); }
 
-const volatile uint64_t *cpatch_presence(void) {
+volatile uint64_t *cpatch_presence(void) {
     uint8_t *page = cpatch_allocate(4096, 0);
     if (page == NULL) return NULL;
     if (CALL(SYS_madvise, page, 4096, MADV_WIPEONFORK) != 0) {
@@ -43,7 +44,7 @@ const volatile uint64_t *cpatch_presence(void) {
         return NULL;
     }
     *(volatile uint64_t *)page = 1;
-    return (const volatile uint64_t *)page;
+    return (volatile uint64_t *)page;
 }
 
 uint8_t *cpatch_map(int32_t descriptor, int32_t writable, uint64_t *size) {
@@ -191,7 +192,7 @@ int32_t cpatch_receive(int32_t socket, struct csession_message *message, int32_t
     do {
         got = CALL(SYS_recvmsg, socket, &header, MSG_CMSG_CLOEXEC);
     } while (got == -EINTR);
-    descriptors[0] = descriptors[1] = -1;
+    descriptors[0] = descriptors[1] = descriptors[2] = -1;
     uint32_t count = 0;
     if (got >= 0)
         for (struct cmsghdr *c = CMSG_FIRSTHDR(&header); c != NULL; c = CMSG_NXTHDR(&header, c)) {
@@ -200,7 +201,7 @@ int32_t cpatch_receive(int32_t socket, struct csession_message *message, int32_t
             for (uint64_t i = 0; i < fds; i++) {
                 int fd;
                 cruntime_copy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-                if (count < 2)
+                if (count < 3)
                     descriptors[count++] = fd;
                 else
                     CALL(SYS_close, fd, 0, 0);

@@ -25,6 +25,7 @@ struct slot_info {
     uint32_t site;
     uint32_t thread;
     _Atomic uint32_t next;  // in a free list: number of the next, 0 at the end
+    uint64_t clock;         // cpatch_process.clock when it was taken
 };
 static struct slot_info infos[SLOTS];
 
@@ -129,7 +130,8 @@ static uint32_t reclaim(uint32_t tid, uint64_t sp_now) {
     return found;
 }
 
-uint64_t cpatch_slot_take(struct cpatch_state *state, uint64_t sp, uint64_t entry, uint32_t site) {
+uint64_t cpatch_slot_take(
+    struct cpatch_state *state, uint64_t sp, uint64_t entry, uint32_t site, uint64_t clock) {
     uint32_t slot = 0;
     uint32_t tid = (uint32_t)state->context.pid_tgid;
     if (state->cached_slots > 0) {
@@ -144,6 +146,7 @@ uint64_t cpatch_slot_take(struct cpatch_state *state, uint64_t sp, uint64_t entr
     }
     infos[slot].site = site;
     infos[slot].thread = tid;
+    infos[slot].clock = clock;
     cpatch_slots[slot].entry = entry;
     atomic_store_explicit(&cpatch_slots[slot].ra, *(const uint64_t *)sp, memory_order_relaxed);
     // Last: from here on the slot may be looked at by `reclaim`. The stub's address is not yet in place, and must not be
@@ -163,6 +166,8 @@ void cpatch_slot_give(struct cpatch_state *state, uint32_t slot) {
 }
 
 uint32_t cpatch_slot_site(uint32_t slot) { return infos[slot].site; }
+
+uint64_t cpatch_slot_clock(uint32_t slot) { return infos[slot].clock; }
 
 uint64_t cpatch_slot_for_stub(uint64_t address) {
     uint64_t offset = address - (uint64_t)cpatch_stub_pool;

@@ -1,4 +1,4 @@
-// The return stubs: 64 pages of 255 stubs of 16 bytes, and a slot of 16 bytes for each at the same place of a parallel
+// The return stubs: 48 pages of 255 stubs of 16 bytes, and a slot of 16 bytes for each at the same place of a parallel
 // page: {real return address, where the probed function goes on}.
 //
 // A probed function is entered by its stub's own `call`, which pushes the stub's address exactly where the caller's
@@ -8,7 +8,7 @@
 // A stub's second instruction pushes the slot's number: it must not clobber any register (with -fipa-ra a caller may
 // keep values in registers that a local callee is known to leave alone) nor rely on where the function's `ret` left rsp.
 
-#define PAGES 64
+#define PAGES 48
 #define STUBS 255
 #define TAG 0x5b5c0000
 #define MAGIC 0x8fd2b8c1a3e5907d

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <sys/uio.h>
 
 enum { STATES = 4096, LOOK_FOR_DEAD = 8, RETRY = 256 };
@@ -41,6 +42,7 @@ static struct cpatch_state *adopt(uint32_t index, uint32_t tid) {
     struct cpatch_state *state = states[index].state;
     if (state == NULL) return NULL;
     state->context.pid_tgid = cpatch_the_process.pid << 32 | tid;
+    state->epoch = cpatch_the_process.epoch;
     for (uint32_t i = 0; i < 4; i++) state->bounds[i] = (struct cpatch_bounds){0, 0, 0};
     return state;
 }
@@ -111,6 +113,7 @@ static int guard_is_stale(uint64_t guard, uint64_t frame) {
 }
 
 struct cpatch_state *cpatch_enter(struct cruntime_regs *regs) {
+    if (__builtin_expect(self.ours, 0)) return NULL;
     uint64_t *token = &frame_of(regs)->token;
     uint64_t guard = self.guard;
     if (__builtin_expect(guard != 0, 0) && !guard_is_stale(guard, (uint64_t)token)) return NULL;
@@ -135,15 +138,86 @@ struct cpatch_state *cpatch_enter(struct cruntime_regs *regs) {
             return NULL;
         }
     }
+    if (__builtin_expect(state->epoch != cpatch_the_process.epoch, 0)) {
+        // The thread that forked goes on in the child under another id.
+        uint32_t tid = cruntime_tid();
+        atomic_store(&states[state->index].owner, tid);
+        adopt(state->index, tid);
+    }
+    // Odd from here on, before the site's links are read; see cpatch_quiesce.
+    __atomic_store_n(&state->active, (state->active + 2) | 1, __ATOMIC_RELAXED);
+    atomic_signal_fence(memory_order_seq_cst);
     return state;
 }
 
 void cpatch_leave(struct cpatch_state *state) {
-    (void)state;
+    __atomic_store_n(&state->active, state->active + 1, __ATOMIC_RELEASE);
     atomic_signal_fence(memory_order_seq_cst);
     *(volatile uint64_t *)self.guard = 0;
     atomic_signal_fence(memory_order_seq_cst);
     self.guard = 0;
+}
+
+void cpatch_hide_thread(void) { self.ours = 1; }
+
+int32_t cpatch_is_hidden(void) { return self.ours != 0; }
+
+// ---- Waiting for hits to end ----
+
+static _Atomic uint32_t visitors;
+
+void cpatch_visit(void) { atomic_fetch_add(&visitors, 1); }
+void cpatch_unvisit(void) { atomic_fetch_sub(&visitors, 1); }
+
+static void sleep_ms(int64_t ms) {
+    struct timespec pause = {0, ms * 1000000};
+    cruntime_syscall(SYS_nanosleep, (int64_t)&pause, 0, 0, 0, 0, 0);
+}
+
+uint32_t cpatch_quiesce(void) {
+    // A hit's store to `active` comes before its loads of links in program order, but may sit in a store buffer. Those empty
+    // within microseconds; membarrier(2) would say so for certain, and is a system call that a seccomp filter may kill for.
+    sleep_ms(1);
+    uint64_t deadline = cruntime_monotonic_ns() + 2000000000ull;
+    uint32_t count = cpatch_state_count(), stuck = 0;
+    for (uint32_t i = 0; i < count && i < STATES; i++) {
+        const struct cpatch_state *state = states[i].state;
+        if (state == NULL) continue;
+        uint64_t seen = __atomic_load_n(&state->active, __ATOMIC_ACQUIRE);
+        while (seen % 2 == 1 && __atomic_load_n(&state->active, __ATOMIC_ACQUIRE) == seen) {
+            uint32_t owner = atomic_load(&states[i].owner);
+            if (cruntime_thread_gone(owner)) break;
+            if (cruntime_monotonic_ns() > deadline) {
+                stuck++;
+                break;
+            }
+            sleep_ms(1);
+        }
+    }
+    while (atomic_load(&visitors) != 0) {
+        if (cruntime_monotonic_ns() > deadline) return stuck + 1;
+        sleep_ms(1);
+    }
+    return stuck;
+}
+
+// ---- Forked children ----
+
+int32_t cpatch_adopt_child(void) {
+    volatile uint64_t *present = cpatch_the_process.present;
+    uint64_t wiped = 0;
+    // The child of a follow is alone at first; should it have made threads already, one of them does this.
+    if (!__atomic_compare_exchange_n(present, &wiped, 2, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) return *present == 1;
+    cpatch_the_process.pid = (uint64_t)cruntime_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
+    cpatch_the_process.epoch++;
+    atomic_store(&visitors, 0);
+    cpatch_unlock();
+    __atomic_store_n(present, 1, __ATOMIC_SEQ_CST);
+    return 1;
+}
+
+void cpatch_adopt_for_attach(void) {
+    if (*cpatch_the_process.present == 0) cpatch_adopt_child();
 }
 
 // ---- Stack bounds ----

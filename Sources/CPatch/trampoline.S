@@ -138,7 +138,7 @@ cpatch_enter_function:
     mov %rax, SITE(%rsp)
     lea cpatch_stub_pool(%rip), %rcx
     sub %rcx, %rax
-    cmp $(64 * 4096), %rax
+    cmp $(48 * 4096), %rax
     jb 1f
     restore_registers
     .cfi_remember_state

@@ -61,7 +61,7 @@ struct CompiledFunction: ~Copyable {
         assembler.jump(.rax)
         let memory = try assembler.finalize()
         let size = memory.count
-        return CodePages(address: memory.leak(), size: size)
+        return CodePages(address: memory.leak().address, size: size)
     }
 
     var function: ubpf_function? { unsafe unsafeBitCast(UInt(start), to: ubpf_function?.self) }

@@ -166,11 +166,10 @@ package struct CompiledPrograms: ~Copyable {
     /// Bytes of code and its tables.
     package var size: Int { memory.count }
 
-    /// Leaves the code mapped for the life of the process and returns the address of each program's entry.
-    package consuming func leak() -> [UInt64] {
-        let start = memory.address
+    /// Gives the code away: its mapping, and the address of each program's entry.
+    package consuming func leak() -> (entries: [UInt64], address: UInt64, size: UInt64) {
         let offsets = entries
-        _ = memory.leak()
-        return offsets.map { start + UInt64($0) }
+        let (start, size) = memory.leak()
+        return (offsets.map { start + UInt64($0) }, start, size)
     }
 }

@@ -11,7 +11,7 @@ struct Ubpfrun: ParsableCommand {
         discussion: """
             EXAMPLES:
               ubpfrun memleak -- ./app args            what leaks, by stack, when it ends
-              ubpfrun memleak -i 5 -- redis-server     what is outstanding, every 5 seconds
+              ubpfrun memleak -i 5 -p PID              what a running process has outstanding, every 5 seconds
               ubpfrun bashreadline -- bash             every line typed
               ubpfrun my.bpf.c --attach on_call=libc:malloc -- ./app
               UBPF_PROG=memleak LD_PRELOAD=libubpf.so ./app
@@ -19,7 +19,7 @@ struct Ubpfrun: ParsableCommand {
         version: "0.1.0",
         subcommands: [
             RunCommand.self, CheckCommand.self, ExplainCommand.self, InspectCommand.self, DisasmCommand.self,
-            DoctorCommand.self,
+            DoctorCommand.self, CleanCommand.self,
         ],
         defaultSubcommand: RunCommand.self
     )
@@ -51,8 +51,8 @@ struct RunCommand: ParsableCommand {
     @Argument(help: "An object (.bpf.o), a source (.bpf.c), or a tool's name.")
     var program: String
 
-    @Option(name: [.short, .long], help: "A running process (not in this version).")
-    var pid: String?
+    @Option(name: [.short, .long], help: "A running process to attach to; repeatable.")
+    var pid: [String] = []
 
     @Option(help: ArgumentHelp("Where a program goes; repeatable.", valueName: "PROGRAM=[BINARY:]SYMBOL[+OFFSET]"))
     var attach: [String] = []
@@ -142,8 +142,10 @@ struct RunCommand: ParsableCommand {
             run.format = known
         }
         if json { run.format = .json }
-        if let pid { leave(.attachToPid(pid)) }
-        do throws(Failure) { try run.check() } catch { leave(error) }
+        do throws(Failure) {
+            for text in pid { try run.addPids(text) }
+            try run.check()
+        } catch { leave(error) }
         throw ExitCode(Run(run).execute())
     }
 }
@@ -199,6 +201,26 @@ struct DoctorCommand: ParsableCommand {
     func run() throws {
         let doctor = Doctor(Installation.current)
         print(json ? doctor.json : doctor.text)
+    }
+}
+
+/// `ubpfrun clean [-p PID]`.
+struct CleanCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "clean",
+        abstract: "Restore the code of processes whose ubpfrun was killed."
+    )
+
+    @Option(name: [.short, .long], help: "Only this process; repeatable.")
+    var pid: [String] = []
+
+    @Flag(name: [.customShort("q"), .long], help: "No status messages and warnings.")
+    var quiet = false
+
+    func run() throws {
+        var run = RunOptions()
+        do throws(Failure) { for text in pid { try run.addPids(text) } } catch { leave(error) }
+        throw ExitCode(Clean(run.pids, isQuiet: quiet).execute())
     }
 }
 

@@ -36,7 +36,9 @@ import Testing
         Case("memleak --top 0 -- true", .badOption, "'0' is no value for --top"),
         Case("memleak --ready-fd 777 -- true", .badOption, "the number of an open descriptor"),
         Case("memleak --set nothing=1 -- true", .badOption, "the object has no variable 'nothing'"),
-        Case("memleak -p 1", .notInThisVersion, "not in this version"),
+        Case("memleak -p 1 -- true", .usage, "either -p PID or -- COMMAND"),
+        Case("memleak -p x", .badOption, "number of a process"),
+        Case("memleak -p 2147483000", .noProcess, "no process 2147483000"),
         Case("memleak -- true", .badEnvironment, "UBPF_FORMAT='xml'", ["UBPF_FORMAT": "xml"]),
         Case("memleak -- no-such-command", .commandNotFound, "it is in no directory of PATH"),
         Case("memleak -- @/missing", .commandNotFound, "there is no such file"),
@@ -135,10 +137,11 @@ import Testing
 
     /// A code that is added needs a case here.
     @Test func everyCodeHasATest() {
-        // What only other users, other machines or damaged programs lead to; the Symbols and Loader tests have them.
+        // What only other users, other machines or damaged programs lead to; the Symbols, Inject and Loader tests have them.
         let elsewhere: Set<ErrorCode> = [
             .notPermitted, .otherLibc, .setuidTarget, .noProcess, .fileMissing, .fileUnreadable, .notELF, .damagedFile,
             .moduleNotLoaded, .badMap, .badRelocation, .badCode, .unresolvedSymbol, .badCoreRelocation, .rejected,
+            .targetBusy, .sandboxed, .injectionFailed, .targetEnded,
         ]
         let tested = Set(Self.cases.map(\.code)).union(Self.others.map(\.1)).union(elsewhere)
         #expect(Set(ErrorCode.allCases).subtracting(tested) == [])

@@ -178,9 +178,10 @@ extension csession_statistics {
     var total: Int { Int(hits + missed) }
 }
 
-/// The two segments, planned for a process that waits for them.
+/// The session's files, planned for a process that waits for them.
 private final class Session {
     let image: Int32
+    let plan: Int32
     let sharedFile: Int32
     let shared: UnsafeMutablePointer<csession_shared>
     let sharedSize: Int
@@ -192,13 +193,14 @@ private final class Session {
         builder.layoutMaps()
         let linked = try link(program, mapCount: 0) { _, _ in nil }
         let number = builder.addProgram(name: "probe", type: .kprobe, instructions: linked)
+        var sites = PlanBuilder(capacity: 256)
         let resolver = try ProbeResolver(pid: pid)
         var planner = try SitePlanner()
         for probe in probes {
             for target in try resolver.resolve(module: probe.module, symbol: probe.symbol, offset: probe.offset) {
                 let plan = try planner.plan(target.function, offset: target.offset)
                 let withReturn = probe.returns && plan.isFunctionEntry
-                _ = try builder.addSite(
+                _ = try sites.addSite(
                     SiteParameters(
                         address: plan.address,
                         island: plan.island,
@@ -221,7 +223,10 @@ private final class Session {
         let tid = UInt32(truncatingIfNeeded: clinux_syscall(186, 0, 0, 0, 0, 0, 0))
         let built = builder.finish(ownerPid: UInt32(getpid()), ownerTid: tid)
         let imageFile = memoryFile("image")
+        let planFile = memoryFile("plan")
         image = imageFile
+        plan = planFile
+        _ = sites.finish(session: built.identifier).withUnsafeBytes { write(planFile, $0.baseAddress, $0.count) }
         sharedFile = memoryFile("shared")
         _ = built.bytes.withUnsafeBytes { write(imageFile, $0.baseAddress, $0.count) }
         ftruncate(sharedFile, built.sharedSize)
@@ -240,17 +245,18 @@ private final class Session {
         (UnsafeRawPointer(shared) + statisticsOffset).assumingMemoryBound(to: csession_statistics.self)[probe]
     }
 
-    /// SESSION with both descriptors (unix(7), SCM_RIGHTS).
+    /// SESSION with the three descriptors (unix(7), SCM_RIGHTS).
     func send(_ socket: Int32) throws {
         var message = csession_message()
         message.kind = CSESSION_SESSION.rawValue
-        var control = [Int](repeating: 0, count: 3)
+        var control = [Int](repeating: 0, count: 4)
         control.withUnsafeMutableBytes {
-            $0.storeBytes(of: 16 + 8, toByteOffset: 0, as: Int.self)
+            $0.storeBytes(of: 16 + 12, toByteOffset: 0, as: Int.self)
             $0.storeBytes(of: SOL_SOCKET, toByteOffset: 8, as: Int32.self)
             $0.storeBytes(of: 1, toByteOffset: 12, as: Int32.self)
             $0.storeBytes(of: image, toByteOffset: 16, as: Int32.self)
             $0.storeBytes(of: sharedFile, toByteOffset: 20, as: Int32.self)
+            $0.storeBytes(of: plan, toByteOffset: 24, as: Int32.self)
         }
         let sent = withUnsafeMutableBytes(of: &message) { data in
             control.withUnsafeMutableBytes { control in
@@ -260,7 +266,7 @@ private final class Session {
                     header.msg_iov = $0
                     header.msg_iovlen = 1
                     header.msg_control = control.baseAddress
-                    header.msg_controllen = 24
+                    header.msg_controllen = 32
                     return sendmsg(socket, &header, 0)
                 }
             }
@@ -271,6 +277,7 @@ private final class Session {
     func unmap() {
         munmap(shared, sharedSize)
         close(image)
+        close(plan)
         close(sharedFile)
     }
 }

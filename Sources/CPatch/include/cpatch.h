@@ -51,7 +51,9 @@ struct cpatch_state {
     struct cruntime_context context;
     struct cpatch_bounds bounds[4];
     uint64_t bounds_next;
-    uint64_t prepared;     // the context knows the session
+    uint64_t prepared;     // serial of the session that the context knows
+    uint64_t active;       // odd while this thread is between cpatch_enter and cpatch_leave; changes with every hit
+    uint64_t epoch;        // cpatch_process.epoch when the thread's ids were read
     uint32_t index;
     uint32_t cached_slots;
     uint32_t slots[CPATCH_SLOT_CACHE];
@@ -61,13 +63,30 @@ struct cpatch_state {
 struct cpatch_thread {
     struct cpatch_state *_Nullable state;
     volatile uint64_t guard;  // address of the token of the hit that is being handled on this thread; 0: none
-    uint64_t wait;            // hits to let pass before this thread asks for a state again
+    uint32_t wait;            // hits to let pass before this thread asks for a state again
+    uint32_t ours;            // a thread of the agent's own: probes do not see it
 };
 
 /// Begins a hit: this thread's state, or null when the hit must not run programs (nested, or no state to be had).
+///
+/// Until `cpatch_leave`, what the site's links lead to stays in memory.
 CRUNTIME_RT struct cpatch_state *_Nullable cpatch_enter(struct cruntime_regs *_Nonnull regs);
 /// Ends what `cpatch_enter` began.
 CRUNTIME_RT void cpatch_leave(struct cpatch_state *_Nonnull state);
+
+/// Makes probes invisible to hits of the calling thread.
+void cpatch_hide_thread(void);
+/// Whether the calling thread is hidden.
+CRUNTIME_RT int32_t cpatch_is_hidden(void);
+
+/// Begins and ends a look at a site's links by a thread that has no state.
+CRUNTIME_RT void cpatch_visit(void);
+CRUNTIME_RT void cpatch_unvisit(void);
+
+/// Waits until every hit that may still see what was unlinked has ended; the hits that had not after two seconds.
+///
+/// Such a hit was left by a jump out of a signal handler, or its thread does not get to run.
+uint32_t cpatch_quiesce(void);
 
 /// Sets the context's walk_low and walk_high to readable bounds around `rsp`.
 CRUNTIME_RT void cpatch_find_bounds(struct cpatch_state *_Nonnull state, uint64_t rsp);
@@ -77,15 +96,17 @@ uint32_t cpatch_state_count(void);
 
 // ---- Return stubs (stubs.S, slots.c) ----
 
-enum { CPATCH_STUB_PAGES = 64, CPATCH_STUBS_PER_PAGE = 255 };
+enum { CPATCH_STUB_PAGES = 48, CPATCH_STUBS_PER_PAGE = 255 };
 
 /// Takes a slot for a function entered with its return address at `sp`: the address of its stub, or 0 when none is free.
 CRUNTIME_RT uint64_t cpatch_slot_take(
-    struct cpatch_state *_Nonnull state, uint64_t sp, uint64_t entry, uint32_t site);
+    struct cpatch_state *_Nonnull state, uint64_t sp, uint64_t entry, uint32_t site, uint64_t clock);
 /// Gives a slot back after its function returned; `state` is null when this hit is nested.
 CRUNTIME_RT void cpatch_slot_give(struct cpatch_state *_Nullable state, uint32_t slot);
 /// The site that a slot was taken for.
 CRUNTIME_RT uint32_t cpatch_slot_site(uint32_t slot);
+/// The clock at which it was taken.
+CRUNTIME_RT uint64_t cpatch_slot_clock(uint32_t slot);
 /// The real return address behind a stub's address, or 0 for any other address.
 CRUNTIME_RT uint64_t cpatch_slot_for_stub(uint64_t address);
 /// Slots that are taken now, the ones cached by threads not counted; for tests.
@@ -93,16 +114,78 @@ uint32_t cpatch_slots_in_use(void);
 
 // ---- The process (process.c) ----
 
-/// One patched site, as the hit path needs it.
+/// Sessions that one process takes part in at a time, and sites that it ever has.
+enum { CPATCH_SESSIONS = 16, CPATCH_SITES = 32768 };
+
+/// One session that this process takes part in. Changed only under the agent's lock, and while no link leads to it.
+struct cpatch_session {
+    const uint8_t *_Nullable image;
+    uint8_t *_Nullable shared;
+    uint64_t image_size, shared_size;
+    /// First word of csession_shared.owner.
+    const volatile uint32_t *_Nullable owner;
+    uint32_t owner_tid;
+    uint32_t flags;        // enum csession_flag
+    /// Address of each program's machine code, 0 where the interpreter runs it; null where it runs all.
+    const uint64_t *_Nullable code;
+    uint64_t code_table_size;
+    uint64_t code_address, code_size;
+    uint64_t id;           // csession_image.session_id
+    uint64_t serial;       // never used twice; 0: this entry is free
+    uint64_t epoch;        // cpatch_process.epoch when it was opened
+    struct cpatch_plan *_Nullable plans;
+    int32_t socket;        // that it came by, and ends with; -1: it stays
+    uint32_t reserved;
+};
+
+/// The probes of one plan on one site. Written before it is linked, then only read until it is unlinked.
+struct cpatch_link {
+    struct cpatch_link *_Nullable next;  // of the same site
+    const struct cpatch_session *_Nonnull session;
+    const struct csession_probe *_Nonnull probes;     // entry probes, then return probes
+    struct csession_statistics *_Nonnull statistics;  // of the same
+    uint32_t entry_count, return_count;
+    uint64_t since;        // cpatch_process.clock when it was linked: returns of earlier calls are not its own
+    uint32_t site;
+    uint32_t reserved;
+};
+
+/// One plan of a session, as mapped; its links follow it in memory.
+struct cpatch_plan {
+    struct cpatch_plan *_Nullable next;
+    const uint8_t *_Nonnull base;
+    uint64_t size;
+    uint64_t own_size;     // bytes of this struct with its links
+    uint32_t link_count;
+    uint32_t reserved;
+    struct cpatch_link links[];
+};
+static inline struct cpatch_link *_Nonnull cpatch_plan_link(struct cpatch_plan *_Nonnull plan, uint32_t index) {
+    return &plan->links[index];
+}
+
+/// One place in the code that was ever patched. Never freed: a thread may be in its thunk at any time.
 struct cpatch_site {
     uint64_t relocated;       // the copy of the window
     uint64_t address;
-    uint32_t first_probe, entry_count, return_count;
+    struct cpatch_link *_Nullable links;  // published with release, read with acquire
     uint32_t flags;           // enum csession_site_flag
+    uint32_t patched;         // enum cpatch_patched
     uint64_t thunk;
+    uint64_t landing;         // where the patched jump leads: the thunk, or an island in front of it
+    uint64_t island;          // T1: address of the dead bytes
+    uint32_t tactic, window;
     uint8_t saved[16], saved_island[8];  // bytes before patching
-    uint32_t patched;         // 1: island written, 2: site written
-    uint32_t reserved;
+    uint32_t boundary_count;
+    uint32_t older;           // site with the same address and other bytes, or ~0
+    uint32_t boundary_offset[4], boundary_copy[4];
+};
+
+enum cpatch_patched {
+    CPATCH_ORIGINAL = 0,
+    CPATCH_PATCHED = 1,
+    /// Somebody else changed the code after us: it leads through our thunk for as long as they like.
+    CPATCH_FOREIGN = 2,
 };
 
 /// Offsets for Swift, which cannot take the address of an array in a struct.
@@ -113,34 +196,73 @@ enum {
     CPATCH_OWNER_OFFSET = offsetof(struct csession_shared, owner),
 };
 
-/// The agent's only global state. Written by the constructor while the process has one thread, then only read.
+/// The agent's only global state. Hits read it; it changes under the agent's lock.
 struct cpatch_process {
-    const uint8_t *_Nullable image;
-    uint8_t *_Nullable shared;
-    const struct cpatch_site *_Nullable sites;
-    /// 1 in the process that opened the session, 0 in a forked child: on a MADV_WIPEONFORK page.
-    const volatile uint64_t *_Nullable present;
-    /// First word of csession_shared.owner.
-    const volatile uint32_t *_Nullable owner;
-    const struct csession_probe *_Nullable probes;
-    struct csession_statistics *_Nullable statistics;
-    /// Address of each program's machine code, 0 where the interpreter runs it; null where it runs all.
-    const uint64_t *_Nullable code;
-    uint32_t owner_tid;
+    struct cpatch_site *_Nullable sites;
     uint32_t site_count;
+    uint32_t follows;      // a session wants forked children to run its programs
+    /// 1 in the process that opened the session, 0 in a forked child: on a MADV_WIPEONFORK page.
+    volatile uint64_t *_Nullable present;
     uint64_t pid;
+    uint64_t clock;        // grows with every attach
+    uint64_t epoch;        // grows with every fork that was followed into its child
 };
 extern struct cpatch_process cpatch_the_process;
 static inline CRUNTIME_RT struct cpatch_process *_Nonnull cpatch_this_process(void) { return &cpatch_the_process; }
 
-/// Whether hits run programs: the session's controller lives and this is not a forked child.
-static inline CRUNTIME_RT int32_t cpatch_is_live(void) {
-    const struct cpatch_process *process = &cpatch_the_process;
-    if (process->present == 0 || *process->present == 0) return 0;
-    uint32_t owner = *process->owner;
-    // Bit 30 is FUTEX_OWNER_DIED (linux/futex.h); bit 31 only says that there are waiters.
-    return (owner & 0x7fffffffu) == process->owner_tid;
+/// The table of sessions.
+extern struct cpatch_session cpatch_sessions[CPATCH_SESSIONS];
+static inline CRUNTIME_RT struct cpatch_session *_Nonnull cpatch_session_at(uint32_t index) {
+    return &cpatch_sessions[index];
 }
+
+/// Takes a followed fork's child over, at its first hit; whether hits may go on to look at sessions.
+CRUNTIME_RT int32_t cpatch_adopt_child(void);
+
+/// Makes a process that was forked from a target one of its own, before it gets a session.
+void cpatch_adopt_for_attach(void);
+
+/// Whether this is the process that was attached to, or a child that a session follows into.
+static inline CRUNTIME_RT int32_t cpatch_is_present(void) {
+    const struct cpatch_process *process = &cpatch_the_process;
+    if (process->present == 0) return 0;
+    if (__builtin_expect(*process->present == 1, 1)) return 1;
+    return process->follows ? cpatch_adopt_child() : 0;
+}
+
+/// Whether a session's hits run programs: its controller lives, and the process is one of its targets.
+static inline CRUNTIME_RT int32_t cpatch_session_is_live(const struct cpatch_session *_Nonnull session) {
+    // Bit 30 is FUTEX_OWNER_DIED (linux/futex.h); bit 31 only says that there are waiters.
+    return (*session->owner & 0x7fffffffu) == session->owner_tid
+        && (session->epoch == cpatch_the_process.epoch || (session->flags & CSESSION_FOLLOW_FORK) != 0);
+}
+
+/// Whether a session's controller lives.
+static inline _Bool cpatch_owner_lives(const struct cpatch_session *_Nonnull session) {
+    return (*session->owner & 0x7fffffffu) == session->owner_tid;
+}
+
+/// A site's or link's first or next link.
+static inline CRUNTIME_RT struct cpatch_link *_Nullable cpatch_first_link(const struct cpatch_site *_Nonnull site) {
+    return __atomic_load_n(&site->links, __ATOMIC_ACQUIRE);
+}
+static inline CRUNTIME_RT struct cpatch_link *_Nullable cpatch_next_link(const struct cpatch_link *_Nonnull link) {
+    return __atomic_load_n(&link->next, __ATOMIC_ACQUIRE);
+}
+/// Puts a link at the end of its site's list.
+void cpatch_append_link(struct cpatch_site *_Nonnull site, struct cpatch_link *_Nonnull link);
+/// Takes a link out; hits that are under way may still see it until `cpatch_quiesce`.
+void cpatch_remove_link(struct cpatch_site *_Nonnull site, struct cpatch_link *_Nonnull link);
+
+/// The number of the newest site at an address, or ~0.
+uint32_t cpatch_site_index(uint64_t address);
+/// Enters a site of the table under its address; -1 without memory. `cpatch_site_remove` undoes the newest one.
+int32_t cpatch_site_insert(uint32_t number);
+void cpatch_site_remove(uint32_t number);
+
+/// The agent's lock: one change of sessions and code at a time.
+void cpatch_lock(void);
+void cpatch_unlock(void);
 
 /// Adds to a counter in shared memory.
 static inline CRUNTIME_RT void cpatch_count(uint64_t *_Nonnull counter) {
@@ -173,7 +295,7 @@ uint32_t cpatch_thread_count(void);
 
 /// Sends a message; 0 or -errno.
 int32_t cpatch_send(int32_t socket, const struct csession_message *_Nonnull message);
-/// Waits for a message with up to two descriptors; 0 or -errno (-EPIPE when the peer is gone).
+/// Waits for a message with up to three descriptors; 0 or -errno (-EPIPE when the peer is gone).
 int32_t cpatch_receive(int32_t socket, struct csession_message *_Nonnull message, int32_t *_Nonnull descriptors);
 /// Maps all of a descriptor shared; its size in `size`, or null.
 uint8_t *_Nullable cpatch_map(int32_t descriptor, int32_t writable, uint64_t *_Nonnull size);
@@ -184,7 +306,7 @@ int32_t cpatch_protect(void *_Nonnull memory, uint64_t size, int32_t executable)
 /// Unmaps.
 void cpatch_release(void *_Nonnull memory, uint64_t size);
 /// A page that reads 1 here and 0 in forked children; null when the kernel lacks MADV_WIPEONFORK.
-const volatile uint64_t *_Nullable cpatch_presence(void);
+volatile uint64_t *_Nullable cpatch_presence(void);
 /// Writes to code: through /proc/self/mem so that pages stay as they are, else by mprotect; 0 or -errno.
 int32_t cpatch_write_code(uint64_t address, const uint8_t *_Nonnull bytes, uint64_t size);
 

@@ -1,13 +1,16 @@
 // The shared-memory contract between the controller (ubpfrun) and the agent (libubpf.so).
 //
-// A session is two memfds, passed over a socket:
+// A session is memfds, passed over a socket:
 //
 //   image   written by the controller, then sealed against every write: what runs is what was verified.
-//           header | maps[] | programs[] | instructions[] | sites[] | probes[] | fixups[] | code bytes | read-only data
+//           header | maps[] | programs[] | instructions[] | read-only data
 //   shared  read and written by both sides, sealed against resizing:
 //           csession_shared | probe statistics[] | modules[] | map metadata ... | guest area (values, records)
+//   plan    sealed like the image: what one target has to patch. A session has one image and one shared segment, however
+//           many targets it spans, and one or more plans for each target.
+//           header | sites[] | probes[] | fixups[] | code bytes
 //
-// Every reference is an offset from the start of its segment; no pointer is ever stored in either. All fields are
+// Every reference is an offset from the start of its segment; no pointer is ever stored in one. All fields are
 // little-endian and naturally aligned. The guest area holds only what programs may write (map values, ring records,
 // .data, .bss); everything the maps' own logic depends on lies outside it, so a stray store by an unverified program
 // can spoil values and nothing else.
@@ -17,7 +20,8 @@
 #include <stdint.h>
 
 #define CSESSION_MAGIC 0x3170646f7366706eull
-#define CSESSION_VERSION 1u
+#define CSESSION_PLAN_MAGIC 0x316e616c70667062ull
+#define CSESSION_VERSION 2u
 
 // How a byte range of a segment is given.
 struct csession_range {
@@ -36,28 +40,47 @@ struct csession_image {
     uint32_t map_count;
     uint32_t program_count;
     uint32_t instruction_count;  // of all programs together
-    uint32_t site_count;
-    uint32_t probe_count;
-    uint32_t fixup_count;
+    uint32_t statistics_capacity;
+    uint32_t flags;      // enum csession_flag
+    uint32_t reserved;
     uint32_t owner_tid;  // the controller's thread that holds csession_shared.owner
     uint32_t owner_pid;
+    uint64_t session_id;  // random; names the session towards an agent
 
     uint64_t maps_offset;          // struct csession_map[map_count]
     uint64_t programs_offset;      // struct csession_program[program_count]
     uint64_t instructions_offset;  // 16-byte executable instructions (UBPFVM)
-    uint64_t sites_offset;         // struct csession_site[site_count]
-    uint64_t probes_offset;        // struct csession_probe[probe_count]
-    uint64_t fixups_offset;        // struct csession_fixup[fixup_count]
-    struct csession_range code;    // relocated prologues, referred to by sites
     struct csession_range rodata;  // frozen maps' values, readable by programs
 
-    uint64_t statistics_offset;    // in shared: struct csession_statistics[probe_count]
+    uint64_t statistics_offset;    // in shared: struct csession_statistics[statistics_capacity]
     uint64_t modules_offset;       // in shared: struct csession_module[modules_capacity]
     uint32_t modules_capacity;
     uint32_t log_map;              // index of the ring that takes bpf_trace_printk lines, or ~0
     struct csession_range guest;   // in shared: what programs may read and write
     struct csession_range keys;    // in shared: hash maps' keys, which programs may read
     uint64_t cpu_slots_offset;     // in shared: cpu_count words of 64 bytes, the tid of each per-CPU slot's user
+};
+
+enum csession_flag {
+    CSESSION_VERIFIED = 1,     // every program was accepted by the verifier: compiled code needs no checks
+    CSESSION_FOLLOW_FORK = 2,  // children made by fork run the programs too
+};
+
+// The start of a plan.
+struct csession_plan {
+    uint64_t magic;    // CSESSION_PLAN_MAGIC
+    uint32_t version;  // CSESSION_VERSION
+    uint32_t first_statistic;  // of this plan's first probe; probe n counts in statistics[first_statistic + n]
+    uint64_t size;
+    uint64_t session_id;
+    uint32_t site_count;
+    uint32_t probe_count;
+    uint32_t fixup_count;
+    uint32_t reserved;
+    uint64_t sites_offset;       // struct csession_site[site_count]
+    uint64_t probes_offset;      // struct csession_probe[probe_count]
+    uint64_t fixups_offset;      // struct csession_fixup[fixup_count]
+    struct csession_range code;  // relocated windows, referred to by sites
 };
 
 // Where a map's values live.
@@ -115,7 +138,7 @@ struct csession_site {
     uint32_t window;          // bytes of whole instructions that the relocated copy replaces
     uint32_t tactic;          // enum csession_tactic
     uint32_t flags;           // enum csession_site_flag
-    uint32_t code_offset;     // of the relocated window, into the image's code range
+    uint32_t code_offset;     // of the relocated window, into the plan's code range
     uint32_t code_size;       // bytes; the agent appends a jump to `resume`
     uint32_t first_fixup;
     uint32_t fixup_count;
@@ -123,9 +146,10 @@ struct csession_site {
     uint32_t entry_count;
     uint32_t return_count;
     uint8_t original[16];     // what must be found at `address` before anything is written
-    uint32_t boundary_count;  // instructions that start inside the first 5 bytes, where threads may stand
-    uint32_t boundary_offset[4];  // of each, from `address`: 1...4
-    uint32_t boundary_copy[4];    // of its relocated copy, from `code_offset`
+    // Instructions of the window that start within the bytes that change, after the first: where, and where their copies are.
+    uint32_t boundary_count;
+    uint32_t boundary_offset[4];  // from `address`: 1...4
+    uint32_t boundary_copy[4];    // from the start of the site's code
     uint32_t reserved;
 };
 
@@ -189,11 +213,17 @@ struct csession_shared {
 
 // Messages on the session's socket; fixed size, one datagram each (SOCK_SEQPACKET).
 enum csession_message_kind {
-    CSESSION_HELLO = 1,     // agent → controller: mapped and single-threaded; waits for SESSION or REFUSED
-    CSESSION_SESSION = 2,   // controller → agent: two descriptors attached (image, shared)
+    CSESSION_HELLO = 1,     // agent → controller: ready; value = threads of the process; waits for what is asked of it
+    CSESSION_SESSION = 2,   // controller → agent: three descriptors attached (image, shared, plan)
     CSESSION_REFUSED = 3,   // controller → agent: go on without probes
-    CSESSION_ATTACHED = 4,  // agent → controller: result; value = number of sites patched
+    CSESSION_ATTACHED = 4,  // agent → controller: answer to SESSION and PLAN; value = number of sites patched
     CSESSION_EXITING = 5,   // agent → controller: exit handlers run; waits for the peer to close
+    CSESSION_MORE = 6,      // controller → agent: one descriptor attached, another plan of this session
+    CSESSION_DETACH = 7,    // controller → agent: value = session_id, 0: every session whose controller is gone
+    CSESSION_DETACHED = 8,  // agent → controller: answer to DETACH; value = sites whose code is the original again
+    CSESSION_HOLD = 10,     // agent → controller: stop the threads that block SIGTRAP or SIGILL, or their traps would be fatal
+    CSESSION_GO = 11,       // controller → agent: they are stopped until ATTACHED or DETACHED comes; error: they cannot be
+    CSESSION_MODULES = 9,   // agent → controller: the program loaded or unloaded a library
 };
 
 struct csession_message {

@@ -5,6 +5,8 @@ package struct RunOptions: Equatable, Sendable {
     /// Object, source or tool.
     package var program = ""
     package var command: [String] = []
+    /// Running processes to attach to.
+    package var pids: [Int32] = []
     package var attach: [String] = []
     /// `NAME=VALUE` of `--set`.
     package var assignments: [String] = []
@@ -57,8 +59,23 @@ package struct RunOptions: Equatable, Sendable {
         assignments = (more ?? []) + assignments
     }
 
+    /// Reads `-p` values: numbers, several in one with commas or blanks between them (as `pidof` prints them).
+    package mutating func addPids(_ text: String) throws(Failure) {
+        let words = text.split { $0 == "," || $0 == " " || $0 == "\n" }
+        for word in words {
+            guard let pid = Int32(word), pid > 0 else {
+                throw .badOption("--pid", value: text, expects: "the number of a process")
+            }
+            if !pids.contains(pid) { pids.append(pid) }
+        }
+        if words.isEmpty { throw .badOption("--pid", value: text, expects: "the number of a process") }
+    }
+
     /// Refuses numbers that mean nothing; the environment's were checked when they were read.
     package func check() throws(Failure) {
+        if !pids.isEmpty, !command.isEmpty {
+            throw .usage("either -p PID or -- COMMAND, not both")
+        }
         if let interval, !(interval > 0 && interval.isFinite) {
             throw .badOption("--interval", value: "\(interval)", expects: "seconds, more than 0")
         }

@@ -8,7 +8,6 @@ extension ErrorCode {
                 "The message names the nearest option; `--help` lists them."
             )
         case .badOption: ("A value that its option or variable does not take.", "The message says what it takes.")
-        case .notInThisVersion: ("Something that a later version will do (`-p`).", "Start the program under `ubpfrun`.")
         case .badEnvironment: ("A `UBPF_*` variable has a value that its option does not take.", "Correct or unset it.")
         case .commandNotFound: ("No such command.", "Check the name and PATH.")
         case .notPermitted: ("The kernel does not let you look at the process.", "Run as its user.")
@@ -18,7 +17,17 @@ extension ErrorCode {
         case .otherLibc: ("The program uses another C library (musl).", "Use a glibc build.")
         case .setuidTarget:
             ("A setuid, setgid or capability program ignores LD_PRELOAD.", "Run it as the user that it becomes.")
-        case .noProcess: ("The process is gone.", "")
+        case .noProcess: ("There is no such process, or it has ended.", "")
+        case .targetBusy:
+            (
+                "Another debugger holds the process, or it is stopped; nothing was touched.",
+                "End that first, then try again."
+            )
+        case .sandboxed:
+            ("The process forbids itself what attaching needs (seccomp).", "Start it under `ubpfrun` instead.")
+        case .injectionFailed:
+            ("Attaching was tried and undone; the process is as it was.", "The message has the reason.")
+        case .targetEnded: ("The process ended, or became another program, while it was attached to.", "")
         case .notAProgram: ("The file is no program for this machine.", "")
         case .cannotExecute: ("You may not execute the file, or it is a directory.", "`chmod +x`.")
         case .execFailed: ("The kernel refused to start it.", "")

@@ -6,7 +6,6 @@ package enum ErrorCode: String, CaseIterable, Sendable {
     // Command line.
     case usage = "U001"
     case badOption = "U002"
-    case notInThisVersion = "U003"
     case badEnvironment = "U004"
     // Targets.
     case commandNotFound = "U100"
@@ -16,6 +15,7 @@ package enum ErrorCode: String, CaseIterable, Sendable {
     case otherLibc = "U104"
     case setuidTarget = "U105"
     case noProcess = "U106"
+    case targetBusy = "U107"
     case notAProgram = "U108"
     case cannotExecute = "U120"
     case execFailed = "U121"
@@ -23,6 +23,9 @@ package enum ErrorCode: String, CaseIterable, Sendable {
     case libraryMissing = "U123"
     case agentFailed = "U124"
     case socketFailed = "U125"
+    case sandboxed = "U130"
+    case injectionFailed = "U131"
+    case targetEnded = "U132"
     // Places of probes.
     case symbolNotFound = "U201"
     case cannotPatch = "U202"
@@ -71,12 +74,13 @@ package enum ErrorCode: String, CaseIterable, Sendable {
             ExitCode.data
         case .commandNotFound, .noProcess, .objectNotFound, .symbolNotFound, .fileMissing, .moduleNotLoaded:
             ExitCode.noInput
-        case .notInThisVersion, .staticTarget, .otherArchitecture, .otherLibc, .endedEarly, .libraryMissing,
+        case .staticTarget, .otherArchitecture, .otherLibc, .endedEarly, .libraryMissing,
             .cannotPatch,
-            .execFailed, .agentFailed, .compilerMissing, .kernelProgram:
+            .execFailed, .agentFailed, .compilerMissing, .kernelProgram, .sandboxed, .injectionFailed, .targetEnded:
             ExitCode.unavailable
         case .mapFull, .stacksMissed, .recordsLost, .programTrapped, .hitsMissed, .unverified: ExitCode.success
         case .socketFailed, .internalError: ExitCode.software
+        case .targetBusy: ExitCode.busy
         case .notPermitted, .setuidTarget, .cannotExecute, .outputFailed, .fileUnreadable: ExitCode.permission
         }
     }
@@ -183,14 +187,6 @@ extension Failure {
             "the object has no variable '\(name)'",
             why: known.isEmpty ? "it has no `const volatile` globals" : "it has \(known.joined(separator: ", "))",
             help: nearest(name, among: known).map { "did you mean '\($0)'?" }
-        )
-    }
-
-    package static func attachToPid(_ pid: String) -> Failure {
-        Failure(
-            .notInThisVersion,
-            "attaching to a running process (-p \(pid)) is not in this version",
-            help: "start it under ubpfrun instead: ubpfrun TOOL -- COMMAND"
         )
     }
 

@@ -13,21 +13,22 @@ final class Results {
     private let recipe: Recipe?
     private let object: ObjectSpec
     private let maps: [String: Int]
-    private let probes: [SessionAssembly.AttachedProbe]
-    /// Modules of the target when it started; more come from the session.
-    private let startModules: ProcessMaps
+    private let probes: [TargetPlan.AttachedProbe]
+    /// Modules of the targets when they joined; more come from the session.
+    private let startModules: [ProcessMaps]
     private var log: RingConsumer?
     private var rings: [RingConsumer] = []
     private var symbolizer: (count: Int, Symbolizer)?
 
     init(
         _ assembly: SessionAssembly,
+        probes: [TargetPlan.AttachedProbe],
         view: SessionView,
         options: RunOptions,
         recipe: Recipe?,
         sink: OutputSink,
         messages: Messages,
-        modules: ProcessMaps
+        modules: [ProcessMaps]
     ) {
         self.options = options
         self.sink = sink
@@ -35,7 +36,7 @@ final class Results {
         self.recipe = recipe
         object = assembly.object
         maps = assembly.maps
-        probes = assembly.probes
+        self.probes = probes
         startModules = modules
         log = assembly.logMap.map { RingConsumer(MapView(view, $0)) }
         for index in maps.values.sorted() {
@@ -170,7 +171,7 @@ final class Results {
     private func symbolizer(_ view: SessionView) -> Symbolizer {
         let noted = view.notedModules()
         if let symbolizer, symbolizer.count == noted.count { return symbolizer.1 }
-        var modules = startModules.modules.map {
+        var modules = startModules.flatMap(\.modules).map {
             SymbolizerModule(path: $0.isVDSO ? $0.path : $0.openPath, start: $0.start, end: $0.end, bias: $0.bias)
         }
         for module in noted where !module.path.isEmpty && module.path.hasPrefix("/") {

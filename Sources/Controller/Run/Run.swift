@@ -56,17 +56,32 @@ package struct Run {
             messages.warning($0)
         }
         let loop = try EventLoop.make(interval: options.interval, duration: options.duration, hasRings: true)
+        var supervision = Supervision(options, messages, plan, assembly, recipe)
         if let socket = options.helperSocket {
-            let channel = Channel(Descriptor(adopting: socket))
-            var conversation = Conversation(options, messages, plan, assembly, recipe)
-            return try conversation.follow(channel, child: nil, loop)
+            let host = Target(.host, pid: 0, pidfd: nil, channel: Channel(Descriptor(adopting: socket)))
+            return try supervision.run([host], loop, since: monotonicNanoseconds())
+        }
+        let started = monotonicNanoseconds()
+        if !options.pids.isEmpty {
+            let plans = try Target.inspect(options.pids)
+            let library = try installation.library()
+            var targets: [Target] = []
+            do throws(Failure) {
+                for plan in plans { targets.append(try Target.attach(plan, library: library)) }
+            } catch {
+                for target in targets { target.release() }
+                throw error
+            }
+            return try supervision.run(targets, loop, since: started)
         }
         guard !options.command.isEmpty else {
-            throw Failure.usage("nothing to run \(options.program) on", help: "ubpfrun \(options.program) -- COMMAND")
+            throw Failure.usage(
+                "nothing to run \(options.program) on",
+                help: "ubpfrun \(options.program) -- COMMAND, or -p PID"
+            )
         }
-        let child = try Child(try Preflight(options.command), library: try installation.library())
-        var conversation = Conversation(options, messages, plan, assembly, recipe)
-        return try conversation.supervise(child, loop)
+        let child = try Target.start(try Preflight(options.command), library: try installation.library())
+        return try supervision.run([child], loop, since: started)
     }
 
     /// Sets variables and map sizes: the recipe's, then the object's own options, then `--set`.

@@ -33,25 +33,18 @@ package struct Channel: ~Copyable, Sendable {
         return .message(message)
     }
 
-    package borrowing func send(_ kind: csession_message_kind, text: String = "", descriptors: [Int32] = [])
+    package borrowing func send(_ kind: csession_message_kind, value: UInt64 = 0, descriptors: [Int32] = [])
         throws(Failure)
     {
         var message = csession_message()
         message.kind = UInt32(kind.rawValue)
         message.site = UInt32.max
-        setText(&message, text)
+        message.value = value
         let result = unsafe withUnsafeBytes(of: &message) { bytes -> Int32 in
             guard let base = bytes.baseAddress else { return 0 }
             return unsafe clinux_send(socket.number, base, UInt64(bytes.count), descriptors, UInt32(descriptors.count))
         }
         guard result == 0 else { throw Failure.socketFailed("sending to the target", errno: -result) }
-    }
-}
-
-/// Puts a message's explanation, cut to what fits.
-private func setText(_ message: inout csession_message, _ text: String) {
-    unsafe withUnsafeMutableBytes(of: &message.text) { bytes in
-        for (index, byte) in text.utf8.prefix(bytes.count - 1).enumerated() { unsafe bytes[index] = byte }
     }
 }
 

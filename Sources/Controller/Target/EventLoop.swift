@@ -1,7 +1,7 @@
 import CLinux
 import Glibc
 
-/// Waits for what happens to a run: signals, timers, the target's end, messages.
+/// Waits for what happens to a run: signals, timers, the targets' ends, messages.
 package struct EventLoop: ~Copyable {
     /// What happened; several can be true after one wait.
     package struct Events: Equatable, Sendable {
@@ -13,8 +13,8 @@ package struct EventLoop: ~Copyable {
         package var ticks: UInt64 = 0
         package var durationOver = false
         package var pollRings = false
-        package var targetEnded = false
-        package var message = false
+        /// Which of the descriptors that were given have something to say.
+        package var ready: [Bool] = []
     }
 
     // Descriptors, -1 for none.
@@ -45,13 +45,10 @@ package struct EventLoop: ~Copyable {
         return result
     }
 
-    /// Waits for the next events; `target` is a pidfd and `channel` a socket, -1 for none.
-    package borrowing func wait(target: Int32, channel: Int32, timeoutMilliseconds: Int32 = -1) throws(Failure)
-        -> Events
-    {
-        let descriptors = [
-            signals, interval, duration, rings, target, channel,
-        ]
+    /// Waits for the next events; `others` are pidfds and sockets, -1 for none.
+    package borrowing func wait(_ others: [Int32], timeoutMilliseconds: Int32 = -1) throws(Failure) -> Events {
+        let own = [signals, interval, duration, rings]
+        let descriptors = own + others
         var ready = [UInt8](repeating: 0, count: descriptors.count)
         let result = unsafe clinux_poll(descriptors, &ready, UInt32(descriptors.count), timeoutMilliseconds)
         guard result >= 0 else { throw Failure.socketFailed("poll", errno: -result) }
@@ -68,8 +65,7 @@ package struct EventLoop: ~Copyable {
         if ready[1] != 0 { events.ticks = clinux_timer_fired(interval) }
         events.durationOver = ready[2] != 0
         if ready[3] != 0 { events.pollRings = clinux_timer_fired(rings) > 0 }
-        events.targetEnded = ready[4] != 0
-        events.message = ready[5] != 0
+        events.ready = ready[own.count...].map { $0 != 0 }
         return events
     }
 

@@ -23,17 +23,13 @@ package struct Session: ~Copyable {
     }
 
     /// Builds, seals, maps and locks a session whose programs and sites are complete.
-    package static func make(_ builder: consuming SessionBuilder) throws(Failure) -> Session {
+    package static func make(_ builder: consuming SessionBuilder, flags: UInt32 = 0) throws(Failure) -> Session {
         var builder = builder
-        let content = builder.finish(ownerPid: UInt32(getpid()), ownerTid: UInt32(clinux_thread()))
-        let image = try Descriptor(unsafe clinux_memfd("ubpf-image", 0), "memfd_create")
-        let written = unsafe content.bytes.withUnsafeBytes { unsafe writeBytes(image.number, $0) }
-        guard written == 0 else { throw Failure.socketFailed("writing the session", errno: written) }
+        let content = builder.finish(ownerPid: UInt32(getpid()), ownerTid: UInt32(clinux_thread()), flags: flags)
+        let image = try sealed("ubpf-image", content.bytes)
         let shared = try Descriptor(unsafe clinux_memfd("ubpf-shared", UInt64(content.sharedSize)), "memfd_create")
-        let sealed = (clinux_seal(image.number, 1), clinux_seal(shared.number, 0))
-        guard sealed == (0, 0) else {
-            throw Failure.socketFailed("sealing the session", errno: -min(sealed.0, sealed.1))
-        }
+        let resizable = clinux_seal(shared.number, 0)
+        guard resizable == 0 else { throw Failure.socketFailed("sealing the session", errno: -resizable) }
         // MAP_PRIVATE: before Linux 6.7 a write-sealed file cannot be mapped shared, not even read-only.
         guard let imageBase = unsafe mapped(image.number, content.bytes.count, PROT_READ, MAP_PRIVATE) else {
             throw Failure.sessionTooLarge(content.bytes.count, errno: clinux_errno())
@@ -63,8 +59,26 @@ package struct Session: ~Copyable {
         unsafe munmap(view.shared, sharedSize)
     }
 
-    /// Image first, as `CSESSION_SESSION` promises.
-    package var descriptors: [Int32] { [image.number, shared.number] }
+    /// A target's plan, as a sealed file.
+    package func plan(_ builder: PlanBuilder) throws(Failure) -> Descriptor {
+        try Self.sealed("ubpf-plan", builder.finish(session: identifier))
+    }
+
+    /// What an agent knows the session by.
+    package var identifier: UInt64 { unsafe view.header.pointee.session_id }
+
+    /// Image, shared segment and plan, as `CSESSION_SESSION` promises.
+    package func descriptors(with plan: borrowing Descriptor) -> [Int32] { [image.number, shared.number, plan.number] }
+
+    /// A memory file with `bytes` that nobody can change any more.
+    private static func sealed(_ name: String, _ bytes: [UInt8]) throws(Failure) -> Descriptor {
+        let file = try Descriptor(unsafe clinux_memfd(name, 0), "memfd_create")
+        let written = unsafe bytes.withUnsafeBytes { unsafe writeBytes(file.number, $0) }
+        guard written == 0 else { throw Failure.socketFailed("writing the session", errno: written) }
+        let failed = clinux_seal(file.number, 1)
+        guard failed == 0 else { throw Failure.socketFailed("sealing the session", errno: -failed) }
+        return file
+    }
 
     private static func owner(of view: SessionView) -> UnsafeMutableRawPointer {
         // The offset of a stored property always exists.

@@ -1,16 +1,9 @@
 import CLinux
 import CSession
 
-/// A child under `LD_PRELOAD`, between its exec and the end of its life.
-package struct Child: ~Copyable {
-    package let pid: Int32
-    private let pidfd: Descriptor
-    package let channel: Channel
-
-    package var descriptor: Int32 { pidfd.number }
-
-    /// Starts a command that passed `Preflight`, with the caller's uid, terminal and signal mask.
-    package init(_ command: Preflight, library: String) throws(Failure) {
+extension Target {
+    /// Starts a command that passed `Preflight` under `LD_PRELOAD`, with the caller's uid, terminal and signal mask.
+    package static func start(_ command: Preflight, library: String) throws(Failure) -> Target {
         var ours: Int32 = -1
         var theirs: Int32 = -1
         let result = unsafe clinux_socket_pair(&ours, &theirs)
@@ -20,15 +13,12 @@ package struct Child: ~Copyable {
         let environment = Self.environment(environmentList(), library: library, socket: far.number)
         let started = Self.spawn(command, environment, inherited: far.number)
         guard started.error == 0 else { throw Failure.execFailed(command.path, errno: started.error) }
-        pid = started.pid
-        pidfd = Descriptor(adopting: started.pidfd)
-        channel = Channel(near)
-    }
-
-    /// Whether the child has ended, and how: its exit code, or 128 + signal.
-    package func reap(block: Bool) -> Int32? {
-        let status = clinux_reap(pid, block ? 1 : 0)
-        return status >= 0 ? status : nil
+        return Target(
+            .child,
+            pid: started.pid,
+            pidfd: Descriptor(adopting: started.pidfd),
+            channel: Channel(near)
+        )
     }
 
     /// The caller's environment with the library first in LD_PRELOAD and the socket's number.

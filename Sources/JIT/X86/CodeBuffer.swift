@@ -126,10 +126,10 @@ package struct ExecutableMemory: ~Copyable {
     /// Address of the first instruction.
     package var address: UInt64 { unsafe UInt64(UInt(bitPattern: base)) }
 
-    /// Leaves the code mapped for the life of the process and returns its address.
-    package consuming func leak() -> UInt64 {
+    /// Gives the mapping away: whoever takes its address and size unmaps it.
+    package consuming func leak() -> (address: UInt64, size: UInt64) {
         isOwner = false
-        return address
+        return (address, UInt64(size))
     }
 }
 

@@ -2,7 +2,7 @@ import CRuntime
 import CSession
 package import ISA
 
-/// Lays out a session's two segments: maps first, then programs and sites.
+/// Lays out a session's image and shared segment: maps first, then programs.
 ///
 /// Maps must all be added before `layoutMaps()`; from then on `valueLocation` answers and programs can be linked.
 package struct SessionBuilder {
@@ -15,10 +15,6 @@ package struct SessionBuilder {
     private var logMap = UInt32.max
     private var programs: [csession_program] = []
     private var instructions: [LinkedInstruction] = []
-    private var sites: [csession_site] = []
-    private var probes: [csession_probe] = []
-    private var fixups: [csession_fixup] = []
-    private var code: [UInt8] = []
     // Offsets, known once the maps are laid out.
     private var rodata = csession_range()
     private var statisticsOffset: UInt64 = 0
@@ -31,11 +27,19 @@ package struct SessionBuilder {
     /// Modules that a session can name.
     private static var modulesCapacity: UInt32 { 1024 }
 
+    /// Probes that a session can count.
+    package static var probeCapacity: Int { 16384 }
+
     /// A builder for a machine with CPUs 0..<`cpuCount`.
     ///
     /// `probeCapacity` bounds the statistics and `perfRingSize`, a power of two, is what a PERF_EVENT_ARRAY buffers; both
     /// only take address space until used. `seed` is for hashing; nil takes a random one.
-    package init(cpuCount: Int, probeCapacity: Int = 16384, perfRingSize: UInt32 = 1 << 20, seed: UInt64? = nil) {
+    package init(
+        cpuCount: Int,
+        probeCapacity: Int = SessionBuilder.probeCapacity,
+        perfRingSize: UInt32 = 1 << 20,
+        seed: UInt64? = nil
+    ) {
         self.cpuCount = UInt32(max(cpuCount, 1))
         self.probeCapacity = probeCapacity
         self.perfRingSize = perfRingSize
@@ -127,49 +131,8 @@ package struct SessionBuilder {
         return programs.count - 1
     }
 
-    /// Adds a site with its probes and returns its index; probes are numbered in the order they are added.
-    package mutating func addSite(_ site: SiteParameters) throws(SessionError) -> Int {
-        if probes.count + site.entries.count + site.returns.count > probeCapacity {
-            throw .tooManyProbes(probeCapacity)
-        }
-        var it = csession_site()
-        it.address = site.address
-        it.island = site.island
-        it.resume = site.resume
-        it.window = site.window
-        it.tactic = site.tactic.rawValue
-        it.flags = site.isFunction ? CSESSION_SITE_FUNCTION.rawValue : 0
-        it.code_offset = UInt32(code.count)
-        it.code_size = UInt32(site.code.count)
-        it.first_fixup = UInt32(fixups.count)
-        it.fixup_count = UInt32(site.fixups.count)
-        it.first_probe = UInt32(probes.count)
-        it.entry_count = UInt32(site.entries.count)
-        it.return_count = UInt32(site.returns.count)
-        it.boundary_count = UInt32(site.boundaries.count)
-        for (index, boundary) in site.boundaries.prefix(4).enumerated() {
-            unsafe withUnsafeMutableBytes(of: &it.boundary_offset) {
-                unsafe $0.storeBytes(of: boundary.offset, toByteOffset: index * 4, as: UInt32.self)
-            }
-            unsafe withUnsafeMutableBytes(of: &it.boundary_copy) {
-                unsafe $0.storeBytes(of: boundary.copy, toByteOffset: index * 4, as: UInt32.self)
-            }
-        }
-        unsafe withUnsafeMutableBytes(of: &it.original) { unsafe $0.copyBytes(from: site.original.prefix(16)) }
-        code.append(contentsOf: site.code)
-        while code.count % 16 != 0 { code.append(0xcc) }
-        fixups.append(contentsOf: site.fixups)
-        for probe in site.entries + site.returns {
-            probes.append(
-                csession_probe(program: UInt32(probe.program), site: UInt32(sites.count), cookie: probe.cookie)
-            )
-        }
-        sites.append(it)
-        return sites.count - 1
-    }
-
     /// The finished session, owned by the calling process's thread `ownerTid`.
-    package mutating func finish(ownerPid: UInt32, ownerTid: UInt32) -> SessionImage {
+    package mutating func finish(ownerPid: UInt32, ownerTid: UInt32, flags: UInt32 = 0) -> SessionImage {
         layoutMaps()
         var end = rodata.offset + rodata.size
         var header = csession_image()
@@ -180,18 +143,14 @@ package struct SessionBuilder {
         header.map_count = UInt32(maps.count)
         header.program_count = UInt32(programs.count)
         header.instruction_count = UInt32(instructions.count)
-        header.site_count = UInt32(sites.count)
-        header.probe_count = UInt32(probes.count)
-        header.fixup_count = UInt32(fixups.count)
+        header.statistics_capacity = UInt32(probeCapacity)
+        header.flags = flags
+        header.session_id = randomSeed() | 1
         header.owner_tid = ownerTid
         header.owner_pid = ownerPid
         header.maps_offset = UInt64(MemoryLayout<csession_image>.stride)
         header.programs_offset = reserve(&end, size(of: programs))
         header.instructions_offset = reserve(&end, size(of: instructions))
-        header.sites_offset = reserve(&end, size(of: sites))
-        header.probes_offset = reserve(&end, size(of: probes))
-        header.fixups_offset = reserve(&end, size(of: fixups))
-        header.code = csession_range(offset: reserve(&end, UInt64(code.count)), size: UInt64(code.count))
         header.rodata = rodata
         header.statistics_offset = statisticsOffset
         header.modules_offset = modulesOffset
@@ -207,14 +166,15 @@ package struct SessionBuilder {
         place(descriptors(), at: header.maps_offset, in: &bytes)
         place(programs, at: header.programs_offset, in: &bytes)
         place(instructions, at: header.instructions_offset, in: &bytes)
-        place(sites, at: header.sites_offset, in: &bytes)
-        place(probes, at: header.probes_offset, in: &bytes)
-        place(fixups, at: header.fixups_offset, in: &bytes)
-        place(code, at: header.code.offset, in: &bytes)
         for map in maps where map.layout.valuesPart == .image {
             place(spread(map), at: map.layout.descriptor.values_offset, in: &bytes)
         }
-        return SessionImage(bytes: bytes, sharedSize: Int(sharedSize), initial: initialShared())
+        return SessionImage(
+            bytes: bytes,
+            sharedSize: Int(sharedSize),
+            initial: initialShared(),
+            identifier: header.session_id
+        )
     }
 
     private func descriptors() -> [csession_map] {
@@ -261,17 +221,17 @@ package struct SessionBuilder {
 }
 
 /// Takes `size` bytes at the next cache line.
-private func reserve(_ end: inout UInt64, _ size: UInt64) -> UInt64 {
+func reserve(_ end: inout UInt64, _ size: UInt64) -> UInt64 {
     let offset = alignUp(end, to: 64)
     end = offset + size
     return offset
 }
 
-private func size<T>(of array: [T]) -> UInt64 {
+func size<T>(of array: [T]) -> UInt64 {
     UInt64(array.count * MemoryLayout<T>.stride)
 }
 
-private func place<T>(_ values: [T], at offset: UInt64, in bytes: inout [UInt8]) {
+func place<T>(_ values: [T], at offset: UInt64, in bytes: inout [UInt8]) {
     unsafe values.withUnsafeBytes { from in
         unsafe bytes.withUnsafeMutableBytes { to in
             guard let base = to.baseAddress, let source = from.baseAddress else { return }

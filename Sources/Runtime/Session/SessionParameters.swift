@@ -74,6 +74,8 @@ package struct SessionImage: Sendable {
     package var sharedSize: Int
     /// Non-zero initial bytes of the shared segment.
     var initial: [(offset: UInt64, bytes: [UInt8])]
+    /// `csession_image.session_id`.
+    package var identifier: UInt64
 
     /// Writes the initial state into a shared segment of `sharedSize` zero bytes.
     package func initializeShared(_ shared: UnsafeMutableRawPointer) {

@@ -32,20 +32,6 @@ extension SessionView {
                 throw .damaged("image", "program \(index) lies outside the instructions")
             }
         }
-        for index in 0..<Int(header.site_count) {
-            let it = unsafe site(index).pointee
-            let probes = UInt64(it.first_probe) + UInt64(it.entry_count) + UInt64(it.return_count)
-            guard UInt64(it.code_offset) + UInt64(it.code_size) <= header.code.size,
-                UInt64(it.first_fixup) + UInt64(it.fixup_count) <= UInt64(header.fixup_count),
-                probes <= UInt64(header.probe_count), it.boundary_count <= 4
-            else { throw .damaged("image", "site \(index) lies outside its tables") }
-        }
-        for index in 0..<Int(header.probe_count) {
-            let it = unsafe probe(index).pointee
-            guard it.program < header.program_count, it.site < header.site_count else {
-                throw .damaged("image", "probe \(index) names no program or site")
-            }
-        }
     }
 
     private func checkTables(_ header: csession_image) throws(SessionError) {
@@ -55,17 +41,13 @@ extension SessionView {
             (header.maps_offset, UInt64(header.map_count), MemoryLayout<csession_map>.stride),
             (header.programs_offset, UInt64(header.program_count), MemoryLayout<csession_program>.stride),
             (header.instructions_offset, UInt64(header.instruction_count), MemoryLayout<LinkedInstruction>.stride),
-            (header.sites_offset, UInt64(header.site_count), MemoryLayout<csession_site>.stride),
-            (header.probes_offset, UInt64(header.probe_count), MemoryLayout<csession_probe>.stride),
-            (header.fixups_offset, UInt64(header.fixup_count), MemoryLayout<csession_fixup>.stride),
-            (header.code.offset, header.code.size, 1),
             (header.rodata.offset, header.rodata.size, 1),
         ]
         for (offset, count, stride) in inImage where !fits(offset, count, UInt64(stride), in: image) {
             throw .damaged("image", "a table at \(offset) ends beyond \(image)")
         }
         let inShared: [(UInt64, UInt64, Int)] = [
-            (header.statistics_offset, UInt64(header.probe_count), MemoryLayout<csession_statistics>.stride),
+            (header.statistics_offset, UInt64(header.statistics_capacity), MemoryLayout<csession_statistics>.stride),
             (header.modules_offset, UInt64(header.modules_capacity), MemoryLayout<csession_module>.stride),
             (header.cpu_slots_offset, UInt64(header.cpu_count), Int(MetaSize.cpuSlot)),
             (header.guest.offset, header.guest.size, 1),
@@ -117,10 +99,10 @@ extension SessionView {
             stride >= UInt64(family == .programArray ? 4 : map.value_size)
         else { throw .damaged("image", "a map lies outside the segments") }
     }
+}
 
-    /// Whether `count` records of `stride` bytes at `offset` end within `size`, for any values.
-    private func fits(_ offset: UInt64, _ count: UInt64, _ stride: UInt64, in size: UInt64) -> Bool {
-        let (bytes, overflow) = count.multipliedReportingOverflow(by: stride)
-        return !overflow && offset <= size && bytes <= size - offset && offset % (stride == 1 ? 1 : 8) == 0
-    }
+/// Whether `count` records of `stride` bytes at `offset` end within `size`, for any values.
+func fits(_ offset: UInt64, _ count: UInt64, _ stride: UInt64, in size: UInt64) -> Bool {
+    let (bytes, overflow) = count.multipliedReportingOverflow(by: stride)
+    return !overflow && offset <= size && bytes <= size - offset && offset % (stride == 1 ? 1 : 8) == 0
 }

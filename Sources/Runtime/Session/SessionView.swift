@@ -53,26 +53,6 @@ package struct SessionView {
     }
 
     @_noLocks
-    package func site(_ index: Int) -> UnsafePointer<csession_site> {
-        unsafe table(header.pointee.sites_offset).assumingMemoryBound(to: csession_site.self) + index
-    }
-
-    @_noLocks
-    package func probe(_ index: Int) -> UnsafePointer<csession_probe> {
-        unsafe table(header.pointee.probes_offset).assumingMemoryBound(to: csession_probe.self) + index
-    }
-
-    @_noLocks
-    package func fixup(_ index: Int) -> UnsafePointer<csession_fixup> {
-        unsafe table(header.pointee.fixups_offset).assumingMemoryBound(to: csession_fixup.self) + index
-    }
-
-    /// The relocated prologues' first byte.
-    package var code: UnsafePointer<UInt8> {
-        @_noLocks get { unsafe image + Int(header.pointee.code.offset) }
-    }
-
-    @_noLocks
     package func statistics(_ probe: Int) -> UnsafeMutablePointer<csession_statistics> {
         unsafe sharedTable(header.pointee.statistics_offset).assumingMemoryBound(to: csession_statistics.self) + probe
     }

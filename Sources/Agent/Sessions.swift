@@ -1,0 +1,271 @@
+import CPatch
+import CRuntime
+import CSession
+import Runtime
+
+/// Three descriptors of a message; -1 where there is none.
+struct Descriptors {
+    var first: Int32 = -1
+    var second: Int32 = -1
+    var third: Int32 = -1
+
+    func close() {
+        if first >= 0 { cpatch_close(first) }
+        if second >= 0 { cpatch_close(second) }
+        if third >= 0 { cpatch_close(third) }
+    }
+}
+
+/// Maps and checks a session, patches every site of its plan or none; the number of sites.
+///
+/// It ends with the conversation, or by `closeSession`.
+func openSession(_ files: Descriptors, of conversation: Conversation) throws(AgentError) -> UInt64 {
+    guard files.first >= 0, files.second >= 0, files.third >= 0 else { throw AgentError(.descriptors) }
+    guard let session = unsafe freeEntry() else { throw AgentError(.sessions) }
+    try preparePresence()
+    unsafe session.pointee = cpatch_session()
+    do throws(AgentError) {
+        try unsafe map(files, into: session)
+        unsafe session.pointee.socket = conversation.endsSessions ? conversation.socket : -1
+        let view = unsafe sessionView(session)
+        unsafe compilePrograms(view, into: session)
+        let process = unsafe cpatch_this_process()
+        if unsafe session.pointee.flags & CSESSION_FOLLOW_FORK.rawValue != 0 { unsafe process.pointee.follows = 1 }
+        unsafe process.pointee.clock += 1
+        unsafe session.pointee.serial = unsafe process.pointee.clock
+        let count = try unsafe addPlan(files.third, to: session, of: conversation)
+        unsafe view.sharedHeader.pointee.agent_pid = UInt32(truncatingIfNeeded: process.pointee.pid)
+        unsafe view.sharedHeader.pointee.agent_state = CSESSION_AGENT_ATTACHED.rawValue
+        return count
+    } catch {
+        if unsafe session.pointee.shared != nil && error.kind != .session {
+            unsafe sessionView(session).sharedHeader.pointee.agent_state = CSESSION_AGENT_FAILED.rawValue
+        }
+        unsafe release(session)
+        throw error
+    }
+}
+
+/// Adds what a plan says to a session; the number of sites.
+func addPlan(
+    _ descriptor: Int32,
+    to session: UnsafeMutablePointer<cpatch_session>,
+    of conversation: Conversation
+) throws(AgentError) -> UInt64 {
+    var size: UInt64 = 0
+    guard let base = unsafe cpatch_map(descriptor, 0, &size) else { throw AgentError(.mapping) }
+    let plan = unsafe PlanView(UnsafePointer(base))
+    var record: UnsafeMutablePointer<cpatch_plan>?
+    do throws(AgentError) {
+        do throws(SessionError) {
+            unsafe try plan.validate(size: Int(size), session: sessionView(session))
+        } catch {
+            throw AgentError(.session)
+        }
+        let made = try unsafe makeRecord(plan, size: size, session)
+        unsafe record = unsafe made
+        try unsafe SiteTable.resolve(plan, made)
+        try unsafe patch(made, of: conversation)
+        unsafe link(made)
+        unsafe made.pointee.next = unsafe session.pointee.plans
+        unsafe session.pointee.plans = unsafe made
+        return unsafe UInt64(made.pointee.link_count)
+    } catch {
+        if let record = unsafe record { unsafe cpatch_release(record, record.pointee.own_size) }
+        unsafe cpatch_release(base, size)
+        throw error
+    }
+}
+
+/// A plan's record with a link for each site; where it leads is not known yet.
+private func makeRecord(
+    _ plan: PlanView,
+    size: UInt64,
+    _ session: UnsafeMutablePointer<cpatch_session>
+) throws(AgentError) -> UnsafeMutablePointer<cpatch_plan> {
+    let count = unsafe plan.header.pointee.site_count
+    let whole = unsafe UInt64(MemoryLayout<cpatch_plan>.size) + UInt64(count) * UInt64(MemoryLayout<cpatch_link>.stride)
+    let bytes = (whole + 4095) & ~4095
+    guard let memory = unsafe cpatch_allocate(bytes, 0) else { throw AgentError(.mapping) }
+    let record = unsafe UnsafeMutableRawPointer(memory).assumingMemoryBound(to: cpatch_plan.self)
+    unsafe record.pointee.base = unsafe plan.base
+    unsafe record.pointee.size = size
+    unsafe record.pointee.own_size = bytes
+    unsafe record.pointee.link_count = count
+    let statistics = unsafe sessionView(session).statistics(Int(plan.header.pointee.first_statistic))
+    for index in 0..<count {
+        let site = unsafe plan.site(Int(index))
+        let link = unsafe cpatch_plan_link(record, index)
+        unsafe link.pointee.session = unsafe UnsafePointer(session)
+        unsafe link.pointee.probes = unsafe plan.probe(Int(site.pointee.first_probe))
+        unsafe link.pointee.statistics = unsafe statistics + Int(site.pointee.first_probe)
+        unsafe link.pointee.entry_count = unsafe site.pointee.entry_count
+        unsafe link.pointee.return_count = unsafe site.pointee.return_count
+    }
+    return unsafe record
+}
+
+/// Makes a plan's probes seen by hits.
+private func link(_ plan: UnsafeMutablePointer<cpatch_plan>) {
+    let process = unsafe cpatch_this_process()
+    guard let sites = unsafe process.pointee.sites else { return }
+    let clock = unsafe process.pointee.clock + 1
+    let count = unsafe plan.pointee.link_count
+    for index in 0..<count {
+        let link = unsafe cpatch_plan_link(plan, index)
+        unsafe link.pointee.since = clock
+        unsafe cpatch_append_link(sites + Int(link.pointee.site), link)
+    }
+    unsafe process.pointee.clock = clock
+}
+
+/// Ends a session: probes out, original code back, memory unmapped once no hit uses it; the number of sites restored.
+func closeSession(_ session: UnsafeMutablePointer<cpatch_session>, of conversation: Conversation) -> UInt64 {
+    let process = unsafe cpatch_this_process()
+    guard let sites = unsafe process.pointee.sites else { return 0 }
+    var next = unsafe session.pointee.plans
+    while let plan = unsafe next {
+        let count = unsafe plan.pointee.link_count
+        for index in 0..<count {
+            let link = unsafe cpatch_plan_link(plan, index)
+            unsafe cpatch_remove_link(sites + Int(link.pointee.site), link)
+        }
+        unsafe next = unsafe plan.pointee.next
+    }
+    var restored: UInt64 = 0
+    unsafe next = unsafe session.pointee.plans
+    while let plan = unsafe next {
+        restored += unsafe UInt64(restoreSites(of: plan, conversation))
+        unsafe next = unsafe plan.pointee.next
+    }
+    if cpatch_quiesce() == 0 {
+        unsafe release(session)
+    } else {
+        // A hit that does not end may still read this memory; it stays.
+        unsafe session.pointee.serial = 0
+    }
+    return restored
+}
+
+private func restoreSites(of plan: UnsafeMutablePointer<cpatch_plan>, _ conversation: Conversation) -> UInt32 {
+    let count = unsafe plan.pointee.link_count
+    let bytes = (UInt64(max(count, 1)) * 4 + 4095) & ~4095
+    guard let memory = unsafe cpatch_allocate(bytes, 0) else { return 0 }
+    defer { unsafe cpatch_release(memory, bytes) }
+    let numbers = unsafe UnsafeMutableRawPointer(memory).assumingMemoryBound(to: UInt32.self)
+    for index in 0..<count { unsafe numbers[Int(index)] = unsafe cpatch_plan_link(plan, index).pointee.site }
+    return unsafe restore(numbers, count, of: conversation)
+}
+
+/// Ends every session for which `condition` holds; the number of sites restored.
+func closeSessions(
+    of conversation: Conversation,
+    where condition: (UnsafePointer<cpatch_session>) -> Bool
+) -> UInt64 {
+    var restored: UInt64 = 0
+    for index in 0..<UInt32(CPATCH_SESSIONS) {
+        let session = unsafe cpatch_session_at(index)
+        guard unsafe session.pointee.serial != 0, unsafe condition(session) else { continue }
+        restored += unsafe closeSession(session, of: conversation)
+    }
+    return restored
+}
+
+/// Puts back the code of every site that no session uses; how many.
+func restoreOrphans(of conversation: Conversation) -> UInt32 {
+    let process = unsafe cpatch_this_process()
+    let count = unsafe process.pointee.site_count
+    guard count > 0 else { return 0 }
+    let bytes = (UInt64(count) * 4 + 4095) & ~4095
+    guard let memory = unsafe cpatch_allocate(bytes, 0) else { return 0 }
+    defer { unsafe cpatch_release(memory, bytes) }
+    let numbers = unsafe UnsafeMutableRawPointer(memory).assumingMemoryBound(to: UInt32.self)
+    for index in 0..<count { unsafe numbers[Int(index)] = index }
+    return unsafe restore(numbers, count, of: conversation)
+}
+
+/// The session of an identifier.
+func findSession(_ identifier: UInt64) -> UnsafeMutablePointer<cpatch_session>? {
+    for index in 0..<UInt32(CPATCH_SESSIONS) {
+        let session = unsafe cpatch_session_at(index)
+        if unsafe session.pointee.serial != 0, unsafe session.pointee.id == identifier { return unsafe session }
+    }
+    return nil
+}
+
+private func freeEntry() -> UnsafeMutablePointer<cpatch_session>? {
+    for index in 0..<UInt32(CPATCH_SESSIONS) {
+        let session = unsafe cpatch_session_at(index)
+        if unsafe session.pointee.serial == 0, unsafe session.pointee.image == nil { return unsafe session }
+    }
+    return nil
+}
+
+private func sessionView(_ session: UnsafeMutablePointer<cpatch_session>) -> SessionView {
+    // Both are set before any of this is asked for.
+    unsafe SessionView(
+        image: session.pointee.image.unsafelyUnwrapped,
+        shared: session.pointee.shared.unsafelyUnwrapped
+    )
+}
+
+/// Knows the process from its forked children.
+private func preparePresence() throws(AgentError) {
+    let process = unsafe cpatch_this_process()
+    unsafe process.pointee.pid = UInt64(cruntime_syscall(Int64(39), 0, 0, 0, 0, 0, 0))
+    if unsafe process.pointee.present == nil {
+        guard let present = unsafe cpatch_presence() else { throw AgentError(.fork) }
+        unsafe process.pointee.present = unsafe present
+    } else {
+        // A child that did not follow its parent has its own session now.
+        cpatch_adopt_for_attach()
+    }
+}
+
+private func map(_ files: Descriptors, into session: UnsafeMutablePointer<cpatch_session>) throws(AgentError) {
+    guard let image = unsafe cpatch_map(files.first, 0, &session.pointee.image_size) else {
+        throw AgentError(.mapping)
+    }
+    unsafe session.pointee.image = UnsafePointer(image)
+    guard let shared = unsafe cpatch_map(files.second, 1, &session.pointee.shared_size) else {
+        throw AgentError(.mapping)
+    }
+    unsafe session.pointee.shared = unsafe shared
+    let view = unsafe sessionView(session)
+    do throws(SessionError) {
+        try unsafe view.validate(
+            imageSize: Int(session.pointee.image_size),
+            sharedSize: Int(session.pointee.shared_size)
+        )
+    } catch {
+        throw AgentError(.session)
+    }
+    let header = unsafe view.header
+    unsafe session.pointee.owner = UnsafeRawPointer(shared + Int(CPATCH_OWNER_OFFSET)).assumingMemoryBound(
+        to: UInt32.self
+    )
+    unsafe session.pointee.owner_tid = unsafe header.pointee.owner_tid
+    unsafe session.pointee.flags = unsafe header.pointee.flags
+    unsafe session.pointee.id = unsafe header.pointee.session_id
+    unsafe session.pointee.epoch = unsafe cpatch_this_process().pointee.epoch
+}
+
+/// Unmaps whatever a session has and frees its entry; only when no hit can use it.
+private func release(_ session: UnsafeMutablePointer<cpatch_session>) {
+    while let plan = unsafe session.pointee.plans {
+        unsafe session.pointee.plans = unsafe plan.pointee.next
+        unsafe cpatch_release(UnsafeMutableRawPointer(mutating: plan.pointee.base), plan.pointee.size)
+        unsafe cpatch_release(plan, plan.pointee.own_size)
+    }
+    if let code = unsafe session.pointee.code {
+        unsafe cpatch_release(UnsafeMutableRawPointer(mutating: code), session.pointee.code_table_size)
+        if let start = unsafe UnsafeMutableRawPointer(bitPattern: UInt(session.pointee.code_address)) {
+            unsafe cpatch_release(start, session.pointee.code_size)
+        }
+    }
+    if let image = unsafe session.pointee.image {
+        unsafe cpatch_release(UnsafeMutableRawPointer(mutating: image), session.pointee.image_size)
+    }
+    if let shared = unsafe session.pointee.shared { unsafe cpatch_release(shared, session.pointee.shared_size) }
+    unsafe session.pointee = cpatch_session()
+}

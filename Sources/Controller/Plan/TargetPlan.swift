@@ -1,0 +1,163 @@
+import CSession
+package import Planner
+package import Runtime
+import Symbols
+
+/// What is patched in one target: the sites that a session's requests become there.
+package struct TargetPlan {
+    /// Every probe, in the order of its statistics.
+    package private(set) var probes: [AttachedProbe] = []
+    package private(set) var builder: PlanBuilder
+    private let programIndices: [Int: Int]
+
+    package struct AttachedProbe: Equatable, Sendable {
+        package var program: String
+        package var symbol: String
+        package var module: String
+        package var isReturn: Bool
+        package var address: UInt64
+        /// Index of the patched site.
+        package var site: Int
+        /// Tactic, window and relocation, in a line.
+        package var explanation: String
+    }
+
+    /// Plans every request; `skipped` takes what an optional request or a duplicate leaves out.
+    ///
+    /// `programs` are the session's indices by the object's; probes count from `firstStatistic` on.
+    package init(
+        _ requests: [AttachRequest],
+        _ resolver: ProbeResolver,
+        programs: [Int: Int],
+        firstStatistic: Int,
+        skipped: (String) -> Void
+    ) throws(Failure) {
+        builder = PlanBuilder(firstStatistic: firstStatistic)
+        programIndices = programs
+        var planner: SitePlanner
+        do { planner = try SitePlanner() } catch { throw Failure.internalError(error.description) }
+        var sites: [UInt64: (plan: PatchPlan, entries: [Pending], returns: [Pending])] = [:]
+        var order: [UInt64] = []
+        for request in requests {
+            for target in try Self.targets(of: request, resolver, skipped) {
+                let plan: PatchPlan
+                do {
+                    plan = try planner.plan(target.function, offset: target.offset)
+                } catch {
+                    if request.isOptional {
+                        skipped("\(request.name): \(error.message)")
+                        continue
+                    }
+                    throw Failure(error)
+                }
+                do { try resolver.verify(plan, in: target) } catch { throw Failure(error) }
+                if request.isReturn, let obstacle = ReturnProbes.obstacle(target.symbol.name) {
+                    throw Failure(
+                        .cannotPatch,
+                        "no return probe on '\(target.symbol.name)'",
+                        why: obstacle.why,
+                        help: "probe its entry instead"
+                    )
+                }
+                if request.isReturn, !plan.isFunctionEntry || plan.isLoopTarget {
+                    throw Failure(
+                        .cannotPatch,
+                        "no return probe at '\(request.place.symbol)+\(request.place.offset)'",
+                        why: "a return probe needs the function's first instruction, reached by calls alone"
+                    )
+                }
+                let pending = Pending(request: request, target: target, plan: plan)
+                if sites[plan.address] == nil {
+                    sites[plan.address] = (plan, [], [])
+                    order.append(plan.address)
+                }
+                if request.isReturn {
+                    sites[plan.address]?.returns.append(pending)
+                } else {
+                    sites[plan.address]?.entries.append(pending)
+                }
+            }
+        }
+        for address in order {
+            guard let site = sites[address] else { continue }
+            try add(site.plan, site.entries, site.returns)
+        }
+    }
+
+    private struct Pending {
+        var request: AttachRequest
+        var target: ProbeTarget
+        var plan: PatchPlan
+    }
+
+    private mutating func add(_ plan: PatchPlan, _ entries: [Pending], _ returns: [Pending]) throws(Failure) {
+        let parameters = { (pending: Pending) in
+            ProbeParameters(program: programIndices[pending.request.program] ?? 0, cookie: pending.request.cookie)
+        }
+        let site = SiteParameters(
+            address: plan.address,
+            island: plan.island,
+            resume: plan.resume,
+            window: plan.window,
+            tactic: csession_tactic(rawValue: plan.tactic.rawValue),
+            isFunction: plan.isFunctionEntry,
+            original: plan.original,
+            code: plan.code,
+            fixups: plan.fixups.map { csession_fixup(target: $0.target, field: $0.field, end: $0.end) },
+            boundaries: plan.boundaries.map { ($0.offset, $0.copy) },
+            entries: entries.map(parameters),
+            returns: returns.map(parameters)
+        )
+        let number: Int
+        do { number = try builder.addSite(site) } catch { throw Failure(error) }
+        for pending in entries + returns {
+            probes.append(
+                AttachedProbe(
+                    program: pending.request.name,
+                    symbol: pending.request.place.symbol,
+                    module: pending.target.module.name,
+                    isReturn: pending.request.isReturn,
+                    address: plan.address,
+                    site: number,
+                    explanation: explain(plan, name: pending.request.place.symbol)
+                )
+            )
+        }
+    }
+
+    private static func targets(
+        of request: AttachRequest,
+        _ resolver: ProbeResolver,
+        _ skipped: (String) -> Void
+    ) throws(Failure) -> [ProbeTarget] {
+        let place = request.place
+        do throws(SymbolsError) {
+            let module: String
+            if let named = place.module {
+                module = named
+            } else {
+                module = try definingModule(of: place.symbol, resolver)
+            }
+            return try resolver.resolve(module: module, symbol: place.symbol, offset: place.offset)
+        } catch {
+            guard request.isOptional else { throw Failure(error) }
+            skipped("\(request.name): \(error.message)")
+            return []
+        }
+    }
+
+    /// Where a function is found that was named without a module: the program itself, a library of its own (another
+    /// allocator), then libc.
+    private static func definingModule(of symbol: String, _ resolver: ProbeResolver) throws(SymbolsError) -> String {
+        let loaded = resolver.maps.modules.filter { module in
+            !module.isVDSO && !module.name.hasPrefix("ld-linux") && module.name != "libubpf.so"
+        }
+        let isLibc = { (module: LoadedModule) in module.name.hasPrefix("libc.so") || module.name.hasPrefix("libc-") }
+        let order =
+            loaded.filter(\.isExecutable) + loaded.filter { !$0.isExecutable && !isLibc($0) } + loaded.filter(isLibc)
+        for module in order {
+            if try !resolver.symbols(of: module).definitions(of: symbol).isEmpty { return module.path }
+        }
+        return "libc"
+    }
+}

@@ -1,0 +1,216 @@
+import CLinux
+import CSession
+import Glibc
+import JSON
+import Loader
+import Planner
+import Symbols
+
+/// One session on its targets, from their joining to the final report.
+struct Supervision {
+    private let options: RunOptions
+    private let messages: Messages
+    private let plan: AttachPlan
+    private let assembly: SessionAssembly
+    private let recipe: Recipe?
+    private var probes: [TargetPlan.AttachedProbe] = []
+
+    init(
+        _ options: RunOptions,
+        _ messages: Messages,
+        _ plan: AttachPlan,
+        _ assembly: SessionAssembly,
+        _ recipe: Recipe?
+    ) {
+        self.options = options
+        self.messages = messages
+        self.plan = plan
+        self.assembly = assembly
+        self.recipe = recipe
+    }
+
+    /// Runs the session on `targets` to its end; the exit code: a child's own, or 0 after Ctrl-C.
+    ///
+    /// `started` is when the user began to wait.
+    mutating func run(_ targets: [Target], _ loop: borrowing EventLoop, since started: UInt64) throws(Failure) -> Int32
+    {
+        defer { for target in targets { target.release() } }
+        do throws(Failure) {
+            return try follow(targets, loop, started)
+        } catch {
+            guard let child = targets.first(where: { $0.kind == .child }) else { throw error }
+            guard child.isRunning else {
+                // It has not run a line of its own: it waits in the library's constructor for an answer.
+                child.discard()
+                throw error
+            }
+            // What failed is ours (the output, say); the program is not made to pay for it.
+            if options.format == .json { _ = writeAll(1, error.json() + "\n") }
+            Messages.error(error)
+            child.noteEnd()
+            return error.code.exitCode
+        }
+    }
+
+    private mutating func follow(
+        _ targets: [Target],
+        _ loop: borrowing EventLoop,
+        _ started: UInt64
+    ) throws(Failure) -> Int32 {
+        let session = try assembly.makeSession()
+        for target in targets { try join(target, session, loop) }
+        let sink = try OutputSink(format: options.format ?? .text, path: options.output, pid: targets[0].pid)
+        let results = Results(
+            assembly,
+            probes: probes,
+            view: session.view,
+            options: options,
+            recipe: recipe,
+            sink: sink,
+            messages: messages,
+            modules: targets.compactMap(\.modules)
+        )
+        try announce(targets, sink, milliseconds: (monotonicNanoseconds() - started) / 1_000_000)
+        let end: End
+        do throws(Failure) {
+            end = try watch(targets, loop, session, results)
+        } catch {
+            detach(targets, session, loop)
+            throw error
+        }
+        detach(targets, session, loop)
+        if end.wantsReport { try results.report(session.view, isFinal: true) }
+        return end.status
+    }
+
+    private mutating func join(
+        _ target: Target,
+        _ session: borrowing Session,
+        _ loop: borrowing EventLoop
+    ) throws(Failure) {
+        let requests = plan.requests
+        let programs = assembly.programIndices
+        let first = probes.count
+        let detail = messages.detail
+        let joined = try Conversation(target, name: commandName).join(session, loop) { maps throws(Failure) in
+            let made = try TargetPlan(
+                requests,
+                ProbeResolver(maps: maps),
+                programs: programs,
+                firstStatistic: first,
+                skipped: { detail("left out: \($0)") }
+            )
+            for probe in made.probes { detail(probe.explanation) }
+            return made
+        }
+        probes += joined
+    }
+
+    /// Takes the probes out of targets that go on without us.
+    private func detach(_ targets: [Target], _ session: borrowing Session, _ loop: borrowing EventLoop) {
+        for target in targets where !target.hasEnded {
+            let left: Bool
+            switch target.kind {
+            case .attached: left = Conversation(target, name: target.name).leave(session, loop)
+            // Its library went quiet once the probes were in place: it has to be asked anew.
+            case .child, .host: left = revisit(target, session, loop)
+            }
+            if !left {
+                messages.detail("\(target.name) did not say that its probes are out; they do nothing any more")
+            }
+        }
+    }
+
+    private func revisit(_ target: Target, _ session: borrowing Session, _ loop: borrowing EventLoop) -> Bool {
+        guard let plan = try? Target.inspect([target.pid]).first, let library = try? Installation.current.library(),
+            let visitor = try? Target.attach(plan, library: library)
+        else { return false }
+        defer { visitor.release() }
+        let conversation = Conversation(visitor, name: target.name)
+        do throws(Failure) { try conversation.meet(loop) } catch { return false }
+        return conversation.leave(session, loop)
+    }
+
+    private var commandName: String { options.command.first.map { fileName(of: $0) } ?? "the program" }
+
+    private func announce(_ targets: [Target], _ sink: OutputSink, milliseconds: UInt64) throws(Failure) {
+        let names = targets.map { "\($0.name) (pid \($0.pid))" }.joined(separator: ", ")
+        messages.status("attached \(counted(probes.count, "probe")) to \(names) in \(milliseconds) ms, Ctrl-C to stop")
+        if sink.format == .json {
+            var writer = JSONWriter()
+            writer.object { record in
+                record.member("type", "meta")
+                record.member("schema", 1)
+                record.member("tool", assembly.object.name)
+                record.member("pid", targets[0].pid)
+                record.member("time", timeText())
+            }
+            try sink.line(writer.text)
+            try sink.line(jsonRecord("attached_probes") { $0.member("probes", probes.count) })
+        }
+        if let descriptor = options.readyDescriptor {
+            _ = writeAll(descriptor, "ready\n")
+            _ = close(descriptor)
+        }
+    }
+
+    // MARK: Watching
+
+    private struct End {
+        var status: Int32 = 0
+        var wantsReport = true
+    }
+
+    private func watch(
+        _ targets: [Target],
+        _ loop: borrowing EventLoop,
+        _ session: borrowing Session,
+        _ results: Results
+    ) throws(Failure) -> End {
+        var reports = 0
+        while true {
+            let events = try loop.wait(targets.map(\.endDescriptor) + targets.map(Self.watchedSocket))
+            if events.pollRings { try results.drain() }
+            for (index, target) in targets.enumerated() {
+                if events.ready[index] { target.noteEnd() }
+                // EXITING or the end of the socket: either way the target has run its course.
+                if events.ready[targets.count + index] { target.noteEnd() }
+            }
+            if targets.allSatisfy(\.hasEnded) { return End(status: targets.compactMap(\.status).first ?? 0) }
+            if events.printNow { try results.report(session.view, isFinal: false) }
+            if events.ticks > 0 {
+                reports += 1
+                // The last one is the final report.
+                if let count = options.count, reports >= count { return End() }
+                try results.report(session.view, isFinal: false)
+            }
+            if events.durationOver { return End() }
+            if events.stops > 1 { return End(wantsReport: false) }
+            if events.stops > 0 { return try lastMoment(targets, loop) }
+        }
+    }
+
+    /// A child's library has closed its end; the others keep it to say that the target ends.
+    private static func watchedSocket(_ target: Target) -> Int32 {
+        target.kind == .child || target.hasEnded ? -1 : target.channel.descriptor
+    }
+
+    /// After Ctrl-C: the terminal sent it to a child too, which may be about to end and free what it holds.
+    private func lastMoment(_ targets: [Target], _ loop: borrowing EventLoop) throws(Failure) -> End {
+        guard let child = targets.first(where: { $0.kind == .child }) else { return End() }
+        let deadline = monotonicNanoseconds() + 500_000_000
+        while true {
+            let now = monotonicNanoseconds()
+            guard now < deadline else { return End() }
+            let events = try loop.wait(
+                [child.endDescriptor],
+                timeoutMilliseconds: Int32((deadline - now) / 1_000_000) + 1
+            )
+            if events.stops > 0 { return End(wantsReport: false) }
+            if events.ready[0] {
+                child.noteEnd()
+                return End()
+            }
+        }
+    }
+}

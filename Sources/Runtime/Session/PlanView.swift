@@ -1,0 +1,69 @@
+package import CSession
+
+/// A plan as one process has it mapped.
+@safe
+package struct PlanView {
+    package let base: UnsafePointer<UInt8>
+
+    /// A view of a mapped plan; call `validate` first on one that came from elsewhere.
+    package init(_ base: UnsafePointer<UInt8>) { unsafe self.base = unsafe base }
+
+    package var header: UnsafePointer<csession_plan> {
+        unsafe UnsafeRawPointer(base).assumingMemoryBound(to: csession_plan.self)
+    }
+
+    package func site(_ index: Int) -> UnsafePointer<csession_site> {
+        unsafe table(header.pointee.sites_offset).assumingMemoryBound(to: csession_site.self) + index
+    }
+
+    package func probe(_ index: Int) -> UnsafePointer<csession_probe> {
+        unsafe table(header.pointee.probes_offset).assumingMemoryBound(to: csession_probe.self) + index
+    }
+
+    package func fixup(_ index: Int) -> UnsafePointer<csession_fixup> {
+        unsafe table(header.pointee.fixups_offset).assumingMemoryBound(to: csession_fixup.self) + index
+    }
+
+    /// The relocated windows' first byte.
+    package var code: UnsafePointer<UInt8> { unsafe base + Int(header.pointee.code.offset) }
+
+    private func table(_ offset: UInt64) -> UnsafeRawPointer { unsafe UnsafeRawPointer(base + Int(offset)) }
+
+    /// Refuses what is not a whole plan for `session`; every offset that is used later is checked here.
+    package func validate(size: Int, session: SessionView) throws(SessionError) {
+        guard size >= MemoryLayout<csession_plan>.size else { throw .damaged("plan", "it is \(size) bytes long") }
+        let header = unsafe self.header.pointee
+        let image = unsafe session.header.pointee
+        guard header.magic == CSESSION_PLAN_MAGIC, header.version == CSESSION_VERSION else {
+            throw .damaged("plan", "it does not start with the plan magic and version \(CSESSION_VERSION)")
+        }
+        guard header.session_id == image.session_id else { throw .damaged("plan", "it belongs to another session") }
+        guard header.size <= UInt64(size) else { throw .damaged("plan", "\(size) bytes of \(header.size)") }
+        let tables: [(UInt64, UInt64, Int)] = [
+            (header.sites_offset, UInt64(header.site_count), MemoryLayout<csession_site>.stride),
+            (header.probes_offset, UInt64(header.probe_count), MemoryLayout<csession_probe>.stride),
+            (header.fixups_offset, UInt64(header.fixup_count), MemoryLayout<csession_fixup>.stride),
+            (header.code.offset, header.code.size, 1),
+        ]
+        for (offset, count, stride) in tables where !fits(offset, count, UInt64(stride), in: header.size) {
+            throw .damaged("plan", "a table at \(offset) ends beyond \(header.size)")
+        }
+        guard UInt64(header.first_statistic) + UInt64(header.probe_count) <= UInt64(image.statistics_capacity) else {
+            throw .damaged("plan", "its probes count beyond the statistics")
+        }
+        for index in 0..<Int(header.site_count) {
+            let it = unsafe site(index).pointee
+            let probes = UInt64(it.first_probe) + UInt64(it.entry_count) + UInt64(it.return_count)
+            guard UInt64(it.code_offset) + UInt64(it.code_size) <= header.code.size,
+                UInt64(it.first_fixup) + UInt64(it.fixup_count) <= UInt64(header.fixup_count),
+                probes <= UInt64(header.probe_count), it.boundary_count <= 4
+            else { throw .damaged("plan", "site \(index) lies outside its tables") }
+        }
+        for index in 0..<Int(header.probe_count) {
+            let it = unsafe probe(index).pointee
+            guard it.program < image.program_count, it.site < header.site_count else {
+                throw .damaged("plan", "probe \(index) names no program or site")
+            }
+        }
+    }
+}
