@@ -50,7 +50,11 @@ $(BUILD)/demo/leaky: demo/leaky.c
 $(BUILD)/demo/leaky-omit-frame-pointer: demo/leaky.c
 	@mkdir -p $(@D) && cc -g -O2 -fomit-frame-pointer -Wall -Wextra -Werror $< -o $@ -pthread
 
-bench-programs: $(benches)
+bench-programs: $(benches) stack-bench
+
+.PHONY: stack-bench
+stack-bench:
+	@swift build -c release --product stack-bench >/dev/null
 
 $(BUILD)/bench/%: Benchmarks/%.c
 	@mkdir -p $(@D) && cc -O2 -Wall -Wextra -Werror $< -o $@

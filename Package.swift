@@ -203,6 +203,12 @@ let testTargets: [Target] = [
         path: "Fuzz/programs",
         swiftSettings: testing
     ),
+    .executableTarget(
+        name: "stack-bench",
+        dependencies: ["ISA", "Runtime", "CSession", "CRuntime", "CUnwind", "CWalkFixtures"],
+        path: "Benchmarks/stack",
+        swiftSettings: testing
+    ),
     // Every engine against every case, the kernel included where the tests run as root.
     .testTarget(
         name: "ConformanceTests",
