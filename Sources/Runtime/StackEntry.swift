@@ -5,7 +5,9 @@ struct StackKey {
     var pc: UInt64
     var sp: UInt64
     var rbp: UInt64
-    /// End of the readable stack. Its start need not be here: nothing below `sp` matters to a walk.
+    /// End of the readable stack.
+    ///
+    /// Its start need not be here: nothing below `sp` matters to a walk.
     var high: UInt64
     /// The stack trace map's private part, whose address tells maps and sessions apart; 0 for plain frames.
     var owner: UInt64
