@@ -55,9 +55,6 @@ struct KernelDecoding {
         let isJump = raw.code & 7 == 5 || raw.code & 7 == 6
         let isHelperCall = raw.code == 0x85 && raw.src == 0
         if raw.code == 0x18 || isJump && !isHelperCall { return nil }
-        return Instruction(.callHelper, imm: noHelper)
+        return Instruction(.callHelper, imm: Helper.poisoned)
     }
-
-    /// What libbpf writes over instructions that must not be reached.
-    private static let noHelper: Int64 = 0xbad2310
 }

@@ -434,3 +434,9 @@ extension Helper {
         }
     }
 }
+
+extension Helper {
+    /// The number that libbpf writes over an instruction whose relocation cannot be resolved (`bpf_core_poison_insn`); logs show
+    /// it as 195896080, and people know it.
+    package static var poisoned: Int64 { 0xbad2310 }
+}

@@ -46,7 +46,7 @@ extension ProgramSpec {
         for (index, instruction) in instructions.enumerated() {
             moved.append(patched.count)
             if isPoisoned[index] {
-                for _ in 0..<instruction.slots { patched.append(Instruction(.callHelper, imm: poisonedHelper)) }
+                for _ in 0..<instruction.slots { patched.append(Instruction(.callHelper, imm: Helper.poisoned)) }
             } else {
                 patched.append(instruction)
             }
@@ -56,9 +56,6 @@ extension ProgramSpec {
         for index in lines.indices { lines[index].instruction = moved[lines[index].instruction] }
     }
 }
-
-/// The helper number that libbpf writes (`bpf_core_poison_insn`), 0xbad2310; logs show it and people know it.
-package let poisonedHelper: Int64 = 195_896_080
 
 /// The value of a relocation in the object and in the target.
 private struct CoreAnswer: Equatable {

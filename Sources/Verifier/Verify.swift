@@ -6,9 +6,6 @@ package let maximumFrames = 8
 /// Bytes of stack below each frame's r10 (`MAX_BPF_STACK`).
 package let frameSize = 512
 
-/// What libbpf writes over an instruction whose relocation cannot be resolved (a call of this "helper").
-package let poisonedCall: Int64 = 0xbad2310
-
 /// Refuses a program that could harm the process it runs in, whatever its input is.
 ///
 /// Checked are control flow, types and bounds of everything that is read and written, the arguments of helpers, references

@@ -114,7 +114,7 @@ private let header = """
     }
 
     private func matches(_ instruction: Instruction, _ value: Int64?) -> Bool {
-        guard let value else { return instruction == Instruction(.callHelper, imm: poisonedHelper) }
+        guard let value else { return instruction == Instruction(.callHelper, imm: Helper.poisoned) }
         return switch instruction.opcode.shape {
         case .load, .store, .atomic: Int64(instruction.offset) == value
         default: instruction.imm == value
@@ -138,7 +138,7 @@ private let header = """
 
     @Test func signedFieldsOfAnotherSizeArePoisoned() throws {
         let instructions = try Self.relocate(load, Self.target(bytes: 4, offset: 8, signed: true))
-        #expect(instructions.filter { $0.imm == poisonedHelper }.count == 1)
+        #expect(instructions.filter { $0.imm == Helper.poisoned }.count == 1)
     }
 
     @Test func offsetsThatDoNotFitAreRefused() throws {
@@ -148,7 +148,7 @@ private let header = """
     }
 
     @Test func missingTypesArePoisoned() throws {
-        #expect(try Self.relocate(load, BTF.builtin).contains(Instruction(.callHelper, imm: poisonedHelper)))
+        #expect(try Self.relocate(load, BTF.builtin).contains(Instruction(.callHelper, imm: Helper.poisoned)))
     }
 
     @Test func flavoursOfBothSidesAreStripped() throws {

@@ -29,7 +29,7 @@ import Testing
                 var poisoned = 0
                 for program in spec.programs {
                     let done = try program.relocated(local: local, target: target)
-                    poisoned += done.instructions.filter { $0.imm == poisonedHelper }.count
+                    poisoned += done.instructions.filter { $0.imm == Helper.poisoned }.count
                     if !program.problems.isEmpty { print(file, program.name, program.problems.map(\.message)) }
                 }
                 print(file, spec.programs.count, "programs", spec.maps.count, "maps", poisoned, "poisoned", spec.notes)

@@ -60,5 +60,5 @@ struct StackSlot: Equatable {
         return .unknown
     }
 
-    private static func repeated(_ byte: Byte) -> UInt64 { UInt64(byte.rawValue) &* 0x0101_0101_0101_0101 }
+    static func repeated(_ byte: Byte) -> UInt64 { UInt64(byte.rawValue) &* 0x0101_0101_0101_0101 }
 }

@@ -38,7 +38,7 @@ extension Walk {
     }
 
     private func find(_ instruction: Instruction) throws(VerifierError) -> (Helper, HelperPrototype) {
-        if instruction.imm == poisonedCall || instruction.imm == poisonedExtern {
+        if instruction.imm == Helper.poisoned || instruction.imm == poisonedExtern {
             throw fail(.unresolvedRelocation, "this code was disabled when the program was relocated")
         }
         guard let number = UInt32(exactly: instruction.imm), let helper = Helper(rawValue: number) else {

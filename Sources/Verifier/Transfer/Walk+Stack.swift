@@ -176,7 +176,7 @@ extension Walk {
             state.frames[state.depth].registers[Int(source.rawValue)].delta = 0
         }
         if size == .b64 {
-            state.frames[frame].stack[index].bytes = StackSlot.allSpilled
+            state.frames[frame].stack[index].bytes = StackSlot.repeated(.spilled)
             state.frames[frame].stack[index].spilled = stored
             writes[frame] |= 1 << UInt64(index)
             return
@@ -217,7 +217,8 @@ extension Walk {
             var slot = state.frames[frame].stack[index]
             let low = Int64(-8 * (index + 1))
             let bytes = max(0, Int(first - low))...min(7, Int(last - low))
-            if slot.bytes & StackSlot.allSpilled != 0, slot.spilled.isPointer, slot[0] == .spilled, subject.strictLeaks
+            if slot.bytes & StackSlot.repeated(.spilled) != 0, slot.spilled.isPointer, slot[0] == .spilled,
+                subject.strictLeaks
             {
                 throw fail(.corruptedPointer, "the pointer stored at r10\(low) would be overwritten in part")
             }
@@ -237,8 +238,4 @@ extension Walk {
             if isWhole { writes[frame] |= 1 << UInt64(index) }
         }
     }
-}
-
-extension StackSlot {
-    static var allSpilled: UInt64 { 0x0101_0101_0101_0101 }
 }
