@@ -39,8 +39,9 @@ int32_t clinux_seize(int32_t tid, int32_t suspend_seccomp) {
 
 int32_t clinux_interrupt(int32_t tid) { return request(PTRACE_INTERRUPT, tid, 0, NULL); }
 
-int32_t clinux_resume(int32_t tid, int32_t to_syscall, int32_t signal) {
-    return request(to_syscall ? PTRACE_SYSCALL : PTRACE_CONT, tid, 0, (void *)(intptr_t)signal);
+int32_t clinux_resume(int32_t tid, enum clinux_run run, int32_t signal) {
+    int operation = run == clinux_run_step ? PTRACE_SINGLESTEP : run == clinux_run_to_syscall ? PTRACE_SYSCALL : PTRACE_CONT;
+    return request(operation, tid, 0, (void *)(intptr_t)signal);
 }
 
 int32_t clinux_detach(int32_t tid, int32_t signal) {

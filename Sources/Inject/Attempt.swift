@@ -16,6 +16,7 @@ struct Attempt {
     /// Threads that can be borrowed, the best first, with their ids as they see them themselves.
     private var candidates: [(tid: Int32, own: Int32)] = []
     private var states = ""
+    private var ignoresTraps = false
 
     private var base: UInt64 = 0
     private var stopped: UInt64 = 0
@@ -46,6 +47,8 @@ struct Attempt {
         candidates = threads.compactMap { thread in
             thread.rank.map { (rank: $0, tid: thread.tid) }
         }.sorted { $0.rank < $1.rank }.prefix(8).map { ($0.tid, ownNumber($0.tid)) }
+
+        ignoresTraps = TargetStatus.read(pid: plan.reader)?.ignores(SIGTRAP) ?? true
 
         if geteuid() == 0 || TargetStatus.yamaScope == 0 {
             let done = unsafe withUnsafeMutablePointer(to: &self) { pointer in
@@ -121,6 +124,7 @@ struct Attempt {
             process: plan.pid,
             tid: tid,
             deadline: limit,
+            ignoresTraps: ignoresTraps,
             suspendSeccomp: geteuid() == 0
         )
         let pointer = thread.tracee.registers.fs_base
@@ -296,6 +300,7 @@ struct Attempt {
                     process: plan.pid,
                     tid: candidate.tid,
                     deadline: clinux_now() + 500_000_000,
+                    ignoresTraps: ignoresTraps,
                     suspendSeccomp: geteuid() == 0
                 )
             else { continue }

@@ -13,10 +13,13 @@ enum BorrowFailure: Error {
 struct BorrowedThread: ~Copyable {
     var tracee: Tracee
 
-    init(process: Int32, tid: Int32, deadline: UInt64, suspendSeccomp: Bool) throws(BorrowFailure) {
+    init(process: Int32, tid: Int32, deadline: UInt64, ignoresTraps: Bool, suspendSeccomp: Bool) throws(BorrowFailure) {
         tracee = Tracee(process: process, tid: tid, deadline: deadline)
+        tracee.ignoresTraps = ignoresTraps
         do {
-            try tracee.stop(suspendSeccomp: suspendSeccomp)
+            try tracee.request(suspendSeccomp: suspendSeccomp)
+            try tracee.awaitStop(acceptsGroupStop: false)
+            try tracee.blockSignals()
         } catch {
             // No deinit after an init that throws.
             tracee.release()
@@ -30,20 +33,24 @@ struct BorrowedThread: ~Copyable {
     }
 }
 
-/// The state of a borrowed thread.
+/// The state of a thread that this one traces.
 struct Tracee {
     let tid: Int32
+    /// The process ignores SIGTRAP: a single step would take that away, as the kernel forces its signal through.
+    var ignoresTraps = false
     private(set) var registers = clinux_registers()
     private var mask: UInt64 = 0
-    private var deadline: UInt64
+    private let deadline: UInt64
+    private let process: Int32
+    private var isAttached = false
+    private var isMasked = false
     /// Its registers are not its own now.
     private var isForeign = false
-    private var isMasked = false
-    private var isAttached = false
-    /// A stop signal that arrived meanwhile; it is sent again.
-    private var held: Int32 = 0
-    private let process: Int32
-    private var seized: UInt64 = 0
+    /// It stands where the kernel restarts interrupted system calls on its way out.
+    private var isInSignalStop = true
+    /// Signals that came through the mask, bit n-1 for signal n; they are sent again.
+    private var held: UInt64 = 0
+    private var requested: UInt64 = 0
     private(set) var stoppedNanoseconds: UInt64 = 0
 
     init(process: Int32, tid: Int32, deadline: UInt64) {
@@ -52,19 +59,28 @@ struct Tracee {
         self.deadline = deadline
     }
 
-    /// Stops the thread and blocks its signals.
-    mutating func stop(suspendSeccomp: Bool) throws(BorrowFailure) {
-        seized = clinux_now()
+    /// Asks the thread to stop.
+    mutating func request(suspendSeccomp: Bool) throws(BorrowFailure) {
+        requested = clinux_now()
         var failed = clinux_seize(tid, suspendSeccomp ? 1 : 0)
         if failed == -EPERM, suspendSeccomp { failed = clinux_seize(tid, 0) }
-        guard failed == 0 else { throw failed == -ESRCH ? .ended : .systemCall("PTRACE_SEIZE", failed) }
+        try check(failed, "PTRACE_SEIZE")
         isAttached = true
         try check(clinux_interrupt(tid), "PTRACE_INTERRUPT")
-        try untilInterrupted()
+    }
+
+    /// Waits until it has stopped, and reads its registers.
+    mutating func awaitStop(acceptsGroupStop: Bool) throws(BorrowFailure) {
+        try untilInterrupted(acceptsGroupStop)
         try check(unsafe clinux_get_registers(tid, &registers), "PTRACE_GETREGS")
+    }
+
+    mutating func blockSignals() throws(BorrowFailure) {
         try check(unsafe clinux_get_mask(tid, &mask), "PTRACE_GETSIGMASK")
         isMasked = true
-        try check(clinux_set_mask(tid, ~0), "PTRACE_SETSIGMASK")
+        // A step's own SIGTRAP must pass: blocked, it would cost the process its handler.
+        let trap: UInt64 = ignoresTraps ? 0 : 1 << UInt64(SIGTRAP - 1)
+        try check(clinux_set_mask(tid, ~trap), "PTRACE_SETSIGMASK")
         leaveCriticalSection()
     }
 
@@ -75,41 +91,17 @@ struct Tracee {
     }
 
     /// Waits for the stop that PTRACE_INTERRUPT asked for; signals on the way there are delivered.
-    private func untilInterrupted() throws(BorrowFailure) {
+    private func untilInterrupted(_ acceptsGroupStop: Bool) throws(BorrowFailure) {
         while true {
             var signal: Int32 = 0
-            let stop = unsafe clinux_wait_stop(tid, deadline, &signal)
-            switch stop {
-            case Int32(bitPattern: clinux_stop_event.rawValue):
-                if signal == SIGTRAP { return }
+            switch StopKind(unsafe clinux_wait_stop(tid, deadline, &signal)) {
+            case .event:
+                if signal == SIGTRAP || acceptsGroupStop { return }
                 throw .stopped
-            case Int32(bitPattern: clinux_stop_signal.rawValue):
-                try check(clinux_resume(tid, 0, signal), "PTRACE_CONT")
-            case Int32(bitPattern: clinux_stop_syscall.rawValue), Int32(bitPattern: clinux_stop_other.rawValue):
-                try check(clinux_resume(tid, 0, 0), "PTRACE_CONT")
-            case -ETIMEDOUT: throw .timeout
-            default: throw .ended
-            }
-        }
-    }
-
-    /// Runs to the next entry or exit of a system call.
-    ///
-    /// Only SIGSTOP comes through the mask; it is kept for later.
-    private mutating func toSystemCallStop() throws(BorrowFailure) {
-        try check(clinux_resume(tid, 1, 0), "PTRACE_SYSCALL")
-        while true {
-            var signal: Int32 = 0
-            let stop = unsafe clinux_wait_stop(tid, deadline, &signal)
-            switch stop {
-            case Int32(bitPattern: clinux_stop_syscall.rawValue): return
-            case Int32(bitPattern: clinux_stop_signal.rawValue):
-                held = signal
-                try check(clinux_resume(tid, 1, 0), "PTRACE_SYSCALL")
-            case Int32(bitPattern: clinux_stop_event.rawValue), Int32(bitPattern: clinux_stop_other.rawValue):
-                try check(clinux_resume(tid, 1, 0), "PTRACE_SYSCALL")
-            case -ETIMEDOUT: throw .timeout
-            default: throw .ended
+            case .signal: try check(clinux_resume(tid, clinux_run_on, signal), "PTRACE_CONT")
+            case .systemCall, .other: try check(clinux_resume(tid, clinux_run_on, 0), "PTRACE_CONT")
+            case .timeout: throw .timeout
+            case .ended: throw .ended
             }
         }
     }
@@ -135,10 +127,59 @@ struct Tracee {
         if block != 0 { changed.rbx = block }
         isForeign = true
         try check(unsafe clinux_set_registers(tid, &changed), "PTRACE_SETREGS")
-        try toSystemCallStop()
-        try toSystemCallStop()
+        if ignoresTraps {
+            isInSignalStop = false
+            try run(clinux_run_to_syscall)
+            try run(clinux_run_to_syscall)
+        } else {
+            // Before the instruction comes a SIGTRAP that somebody sent, after it that of the step.
+            while true {
+                try run(clinux_run_step)
+                try check(unsafe clinux_get_registers(tid, &changed), "PTRACE_GETREGS")
+                if changed.rip != instruction { break }
+                hold(SIGTRAP)
+            }
+        }
         try check(unsafe clinux_get_registers(tid, &changed), "PTRACE_GETREGS")
         return Int64(bitPattern: changed.rax)
+    }
+
+    /// Runs to the stop that is asked for; SIGSTOP, which no mask holds, and a SIGTRAP that was sent are kept for later.
+    private mutating func run(_ run: clinux_run) throws(BorrowFailure) {
+        let steps = run == clinux_run_step
+        try check(clinux_resume(tid, run, 0), "PTRACE_SINGLESTEP")
+        while true {
+            var signal: Int32 = 0
+            switch StopKind(unsafe clinux_wait_stop(tid, deadline, &signal)) {
+            case .systemCall where !steps: return
+            case .signal:
+                if steps, signal == SIGTRAP { return }
+                hold(signal)
+            case .systemCall, .event, .other: break
+            case .timeout: throw .timeout
+            case .ended: throw .ended
+            }
+            try check(clinux_resume(tid, run, 0), "PTRACE_SINGLESTEP")
+        }
+    }
+
+    private mutating func hold(_ signal: Int32) {
+        if signal > 0, signal <= 64 { held |= 1 << UInt64(signal - 1) }
+    }
+
+    /// Moves the thread to another instruction for good.
+    mutating func move(to instruction: UInt64) -> Bool {
+        var changed = registers
+        changed.rip = instruction
+        return replace(changed)
+    }
+
+    /// Changes the thread's registers for good.
+    mutating func replace(_ changed: clinux_registers) -> Bool {
+        var changed = changed
+        guard unsafe clinux_set_registers(tid, &changed) == 0 else { return false }
+        registers = changed
+        return true
     }
 
     /// Where the thread has registered its rseq area.
@@ -148,8 +189,9 @@ struct Tracee {
         return rseq
     }
 
-    /// A thread in a restartable sequence (rseq(2)) continues at its abort handler, as after a preemption: the kernel forgets the sequence
-    /// as soon as it sees the thread elsewhere.
+    /// A thread in a restartable sequence (rseq(2)) continues at its abort handler, as after a preemption.
+    ///
+    /// The kernel forgets the sequence as soon as it sees the thread elsewhere.
     private mutating func leaveCriticalSection() {
         // Sequences contain no system calls.
         guard registers.orig_rax == ~0, let rseq = restartableSequences() else { return }
@@ -174,37 +216,59 @@ struct Tracee {
             && TargetThread.restartable.contains(Int(truncatingIfNeeded: registers.orig_rax))
         if wasInterrupted { registers.rax = restarts }
         if isForeign {
-            // The system call is restarted only on the kernel's way out of a signal stop: make it pass through one.
-            _ = clinux_interrupt(tid)
+            // Outside of a signal stop the kernel restarts nothing: make the thread pass through one.
+            if !isInSignalStop { _ = clinux_interrupt(tid) }
             if unsafe clinux_set_registers(tid, &registers) == -ESRCH {
                 // It runs: a call of ours took longer than we wanted to wait.
+                _ = clinux_interrupt(tid)
                 settle()
                 _ = unsafe clinux_set_registers(tid, &registers)
-            } else if clinux_resume(tid, 0, 0) == 0 {
+            } else if !isInSignalStop, clinux_resume(tid, clinux_run_on, 0) == 0 {
                 settle()
             }
         } else if wasInterrupted {
             _ = unsafe clinux_set_registers(tid, &registers)
         }
         if isMasked { _ = clinux_set_mask(tid, mask) }
-        _ = clinux_detach(tid, 0)
-        stoppedNanoseconds = clinux_now() - seized
-        if held != 0 { _ = clinux_thread_signal(process, tid, held) }
+        if clinux_detach(tid, 0) == -ESRCH {
+            // It has not stopped yet, and would for ever once it does.
+            settle()
+            _ = clinux_detach(tid, 0)
+        }
+        stoppedNanoseconds = clinux_now() - requested
+        var signal: Int32 = 1
+        while held != 0, signal <= 64 {
+            if held & 1 << UInt64(signal - 1) != 0 { _ = clinux_thread_signal(process, tid, signal) }
+            signal += 1
+        }
     }
 
     /// Waits for the last stop.
     private mutating func settle() {
         while true {
             var signal: Int32 = 0
-            switch unsafe clinux_wait_stop(tid, max(deadline, clinux_now() + 1_000_000_000), &signal) {
-            case Int32(bitPattern: clinux_stop_event.rawValue): return
-            case Int32(bitPattern: clinux_stop_signal.rawValue):
-                held = signal
-                if clinux_resume(tid, 0, 0) != 0 { return }
-            case Int32(bitPattern: clinux_stop_syscall.rawValue), Int32(bitPattern: clinux_stop_other.rawValue):
-                if clinux_resume(tid, 0, 0) != 0 { return }
-            default: return
+            switch StopKind(unsafe clinux_wait_stop(tid, max(deadline, clinux_now() + 1_000_000_000), &signal)) {
+            case .event, .timeout, .ended: return
+            case .signal: hold(signal)
+            case .systemCall, .other: break
             }
+            if clinux_resume(tid, clinux_run_on, 0) != 0 { return }
+        }
+    }
+}
+
+/// Why a tracee stopped, or that it did not.
+private enum StopKind {
+    case systemCall, event, signal, other, timeout, ended
+
+    init(_ result: Int32) {
+        switch result {
+        case Int32(bitPattern: clinux_stop_syscall.rawValue): self = .systemCall
+        case Int32(bitPattern: clinux_stop_event.rawValue): self = .event
+        case Int32(bitPattern: clinux_stop_signal.rawValue): self = .signal
+        case Int32(bitPattern: clinux_stop_other.rawValue): self = .other
+        case -ETIMEDOUT: self = .timeout
+        default: self = .ended
         }
     }
 }

@@ -13,6 +13,10 @@ package struct TargetStatus: Equatable, Sendable {
     package var seccomp: Int
     /// Signals that the main thread blocks; bit n-1 is signal n.
     package var blockedSignals: UInt64
+    /// Signals that the process ignores.
+    package var ignoredSignals: UInt64
+
+    package func ignores(_ signal: Int32) -> Bool { ignoredSignals & 1 << UInt64(signal - 1) != 0 }
 
     /// Reads the status of a process; nil where there is none.
     package static func read(pid: Int32) -> TargetStatus? {
@@ -44,6 +48,7 @@ package struct TargetStatus: Equatable, Sendable {
         tracer = Int32(truncatingIfNeeded: number("TracerPid") ?? 0)
         seccomp = number("Seccomp") ?? 0
         blockedSignals = fields["SigBlk"].flatMap { UInt64($0, radix: 16) } ?? 0
+        ignoredSignals = fields["SigIgn"].flatMap { UInt64($0, radix: 16) } ?? 0
     }
 
     /// The one reason why `user` cannot attach to the process, with what helps; nil where nothing speaks against it.

@@ -31,8 +31,15 @@ enum clinux_stop {
 /// PTRACE_SEIZE with PTRACE_O_TRACESYSGOOD, and PTRACE_O_SUSPEND_SECCOMP if asked for.
 int32_t clinux_seize(int32_t tid, int32_t suspend_seccomp);
 int32_t clinux_interrupt(int32_t tid);
-/// Resumes with `signal` delivered, until the next system call's entry or exit when `to_syscall` is not 0.
-int32_t clinux_resume(int32_t tid, int32_t to_syscall, int32_t signal);
+/// How far a tracee runs.
+enum clinux_run {
+    clinux_run_on,
+    clinux_run_to_syscall,    // to the next entry or exit of a system call
+    clinux_run_step,          // one instruction
+};
+
+/// Resumes with `signal` delivered.
+int32_t clinux_resume(int32_t tid, enum clinux_run run, int32_t signal);
 int32_t clinux_detach(int32_t tid, int32_t signal);
 int32_t clinux_get_registers(int32_t tid, struct clinux_registers *_Nonnull registers);
 int32_t clinux_set_registers(int32_t tid, const struct clinux_registers *_Nonnull registers);
