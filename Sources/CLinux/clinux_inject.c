@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
@@ -102,6 +103,27 @@ INJECTED static int64_t create_worker(struct clinux_inject_block *block) {
     return -failed;
 }
 
+/// Ends what others have tied to the first thread, as its end by libc would: an allocator other than libc's keeps a list of its threads.
+INJECTED static void run_destructors(struct clinux_inject_block *block) {
+    struct key {
+        uint64_t sequence;    // odd while the key is in use
+        void (*destroy)(void *);
+    };
+    const volatile struct key *keys = (const volatile struct key *)block->keys;
+    for (uint32_t round = 0, again = 1; again && round < PTHREAD_DESTRUCTOR_ITERATIONS; round++) {
+        again = 0;
+        for (uint32_t key = 0; key < PTHREAD_KEYS_MAX; key++) {
+            void (*destroy)(void *) = keys[key].destroy;
+            if (!(keys[key].sequence & 1) || destroy == NULL) continue;
+            void *value = ((void *(*)(uint32_t))block->getspecific)(key);
+            if (value == NULL) continue;
+            ((int (*)(uint32_t, const void *))block->setspecific)(key, NULL);
+            destroy(value);
+            again = 1;
+        }
+    }
+}
+
 /// The first thread: not one of libc's, with thread-local storage that only looks like it. It makes one of libc's and ends.
 INJECTED static void first_thread(struct clinux_inject_block *block) {
     *(int32_t *)(block->thread + block->tid_offset) = block->helper;
@@ -118,6 +140,7 @@ INJECTED static void first_thread(struct clinux_inject_block *block) {
             call(SYS_close, (uint64_t)block->given, 0, 0, 0, 0);
             block->given = -1;
             failed = create_worker(block);
+            run_destructors(block);
             if (failed == 0) goto out;
             publish(block, clinux_inject_no_thread, failed);
         }

@@ -127,6 +127,8 @@ struct Attempt {
             ignoresTraps: ignoresTraps,
             suspendSeccomp: geteuid() == 0
         )
+        // While this thread stands, no other can call exec; what was learnt before must be about this program.
+        guard TargetStatus.imageMark(plan.reader) == plan.mark else { throw .ended }
         let pointer = thread.tracee.registers.fs_base
         guard let control = memory.words(pointer, count: 8), control[0] == pointer, control[2] == pointer,
             let idOffset = threadIDOffset(pointer, own: own)
@@ -304,6 +306,7 @@ struct Attempt {
                     suspendSeccomp: geteuid() == 0
                 )
             else { continue }
+            guard TargetStatus.imageMark(plan.reader) == plan.mark else { return }
             _ = try? thread.tracee.call(11, (base, image.size, 0, 0, 0, 0), at: plan.systemCall)
             thread.tracee.release()
             return

@@ -64,6 +64,9 @@ struct BlockImage {
         block.attr_setstack = plan.functions.attributesSetStack
         block.attr_setdetachstate = plan.functions.attributesSetDetachState
         block.create = plan.functions.create
+        block.keys = plan.functions.keys
+        block.getspecific = plan.functions.getSpecific
+        block.setspecific = plan.functions.setSpecific
         block.dlopen = plan.functions.open
         block.dlsym = plan.functions.symbol
         block.dlclose = plan.functions.close

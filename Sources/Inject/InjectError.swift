@@ -148,6 +148,16 @@ extension InjectError {
         )
     }
 
+    static func busyLoader(_ pid: Int32) -> InjectError {
+        InjectError(
+            .busy,
+            pid,
+            attach(pid),
+            why: "its dynamic linker is at work: it starts, or loads a library",
+            help: "try again in a moment"
+        )
+    }
+
     static func otherUser(_ pid: Int32, uid: UInt32, own: UInt32) -> InjectError {
         InjectError(
             .notPermitted,

@@ -15,6 +15,8 @@ package struct InjectionPlan: Sendable {
     let objects: LoadedObjects
     /// libc's zero-initialised thread-local variables: how far below the thread pointer, and their size.
     let handover: (distance: UInt64, size: UInt64)
+    /// Of the program that all this is about (`TargetStatus.imageMark`).
+    let mark: [Substring]
 
     /// Addresses of functions in the target.
     struct Functions: Sendable {
@@ -22,6 +24,10 @@ package struct InjectionPlan: Sendable {
         var attributesSetStack: UInt64
         var attributesSetDetachState: UInt64
         var create: UInt64
+        /// libc's table of keys for thread-specific values.
+        var keys: UInt64
+        var getSpecific: UInt64
+        var setSpecific: UInt64
         var open: UInt64
         var symbol: UInt64
         /// 0 where there is none.
@@ -48,10 +54,23 @@ extension InjectionPlan {
     /// Learns what is needed, or says why it cannot be done.
     init(pid: Int32, reader: Int32) throws(InjectError) {
         let path = executablePath(reader)
-        let maps = try orEnded(pid) { () throws(SymbolsError) in try ProcessMaps.read(pid: reader) }
+        let mark = TargetStatus.imageMark(reader)
         let memory = RemoteMemory(thread: reader)
-        guard let executable = maps.executable else {
-            throw .failed(pid, "its memory map has no program", reason: "\(path) is not mapped")
+        // A program that has just begun has libraries that are not ready; one that loads a library is done with it soon.
+        let deadline = clinux_now() + 1_000_000_000
+        var maps: ProcessMaps
+        var objects = LoadedObjects()
+        while true {
+            maps = try orEnded(pid) { () throws(SymbolsError) in try ProcessMaps.read(pid: reader) }
+            guard let executable = maps.executable else {
+                throw .failed(pid, "its memory map has no program", reason: "\(path) is not mapped")
+            }
+            if let layout = try? LoaderLayout(path: executable.openPath) {
+                objects = LoadedObjects(memory, executable: executable, layout: layout)
+            }
+            if objects.isConsistent { break }
+            guard clinux_now() < deadline else { throw .busyLoader(pid) }
+            clinux_sleep(200_000)
         }
         let library = try Self.libc(pid, maps, path: path)
         functions = try Self.functions(pid, maps, libc: library)
@@ -62,12 +81,8 @@ extension InjectionPlan {
                 reason: "\(library.module.path) has no such instruction"
             )
         }
-        var objects = LoadedObjects()
         var storage: [StaticStorage] = []
         var handover: (distance: UInt64, size: UInt64) = (0, 0)
-        if let layout = try? LoaderLayout(path: executable.openPath) {
-            objects = LoadedObjects(memory, executable: executable, layout: layout)
-        }
         for module in maps.modules where !module.isVDSO {
             guard let template = (try? LoaderLayout(path: module.openPath))?.threadStorage,
                 let block = StaticStorage(
@@ -92,6 +107,7 @@ extension InjectionPlan {
         self.objects = objects
         self.storage = storage
         self.handover = handover
+        self.mark = mark
         systemCall = instruction
     }
 
@@ -102,6 +118,8 @@ extension InjectionPlan {
         func address(_ name: String) -> UInt64? {
             symbols.definitions(of: name).first { !$0.isIndirect && $0.isExported }.map { $0.address &+ module.bias }
         }
+
+        func variable(_ name: String) -> UInt64? { symbols.exportedVariable(name).map { $0 &+ module.bias } }
     }
 
     /// The C library that the process has loaded.
@@ -137,7 +155,9 @@ extension InjectionPlan {
         }
         func find(_ name: String) -> UInt64? { libraries.lazy.compactMap { $0.address(name) }.first }
         guard let create = find("pthread_create"), let attributesInit = find("pthread_attr_init"),
-            let stack = find("pthread_attr_setstack"), let detach = find("pthread_attr_setdetachstate")
+            let stack = find("pthread_attr_setstack"), let detach = find("pthread_attr_setdetachstate"),
+            let getSpecific = find("pthread_getspecific"), let setSpecific = find("pthread_setspecific"),
+            let keys = libraries.lazy.compactMap({ $0.variable("__pthread_keys") }).first
         else { throw .noThreads(pid) }
         let isInternal = find("dlopen") == nil
         guard let open = find("dlopen") ?? find("__libc_dlopen_mode"),
@@ -150,6 +170,9 @@ extension InjectionPlan {
             attributesSetStack: stack,
             attributesSetDetachState: detach,
             create: create,
+            keys: keys,
+            getSpecific: getSpecific,
+            setSpecific: setSpecific,
             open: open,
             symbol: symbol,
             close: find(isInternal ? "__libc_dlclose" : "dlclose") ?? 0,

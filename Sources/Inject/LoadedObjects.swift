@@ -11,6 +11,8 @@ struct LoadedObject: Sendable {
 /// What the dynamic loader of a process says about itself.
 struct LoadedObjects: Sendable {
     var objects: [LoadedObject] = []
+    /// The loader is not at work: `r_state` is RT_CONSISTENT, which it first becomes when the program's own libraries are ready.
+    var isConsistent = true
 
     init() {}
 
@@ -20,12 +22,13 @@ struct LoadedObjects: Sendable {
             let entries = memory.words(executable.bias &+ dynamic.lowerBound, count: dynamic.count / 16 * 2)
         else { return }
         let debugTag: UInt64 = 21  // DT_DEBUG
-        var debug: UInt64 = 0
-        for index in stride(from: 0, to: entries.count, by: 2) where entries[index] == debugTag {
-            debug = entries[index + 1]
+        guard let tag = stride(from: 0, to: entries.count, by: 2).first(where: { entries[$0] == debugTag }) else {
+            return
         }
-        // struct r_debug: version, then the first link_map.
-        guard debug != 0, var next = memory.load(debug &+ 8, as: UInt64.self) else { return }
+        // struct r_debug: version, the first link_map, the address of a function, the state.
+        let debug = entries[tag + 1]
+        isConsistent = debug != 0 && memory.load(debug &+ 24, as: Int32.self) == 0
+        guard isConsistent, var next = memory.load(debug &+ 8, as: UInt64.self) else { return }
         while next != 0, objects.count < 4096 {
             // l_addr, l_name, l_ld, l_next, l_prev.
             guard let words = memory.words(next, count: 5) else { return }

@@ -12,7 +12,7 @@ enum Preconditions {
         guard let reader = threads.first(where: \.isAlive)?.tid else { throw .zombie(pid) }
         if isKernelThread(pid) { throw .kernelThread(pid, name: status.name) }
         let alive = reader == pid ? status : TargetStatus.read(pid: reader) ?? status
-        if alive.tracer != 0 { throw .traced(pid, by: alive.tracer) }
+        if alive.tracer != 0 { throw .traced(pid, by: process(of: alive.tracer)) }
         try checkPermission(pid, reader: reader, alive)
         if alive.state == "T" { throw .stopped(pid) }
         try checkProgram(pid, reader: reader)
@@ -72,6 +72,12 @@ enum Preconditions {
                 kind: .otherLibc
             )
         }
+    }
+
+    /// The process that a thread belongs to: TracerPid is that of a thread.
+    private static func process(of thread: Int32) -> Int32 {
+        let line = smallFile("/proc/\(thread)/status")?.split(separator: "\n").first { $0.hasPrefix("Tgid:") }
+        return line?.split(separator: "\t").last.flatMap { Int32($0) } ?? thread
     }
 
     /// PF_KTHREAD of proc(5)'s flags.

@@ -51,6 +51,15 @@ package struct TargetStatus: Equatable, Sendable {
         ignoredSignals = fields["SigIgn"].flatMap { UInt64($0, radix: 16) } ?? 0
     }
 
+    /// What tells one program of a process from the next: exec(3) gives it another stack and heap (start_code, start_stack, start_brk and
+    /// arg_start of proc(5)).
+    static func imageMark(_ thread: Int32) -> [Substring] {
+        guard let stat = smallFile("/proc/\(thread)/stat"), let end = stat.lastIndex(of: ")") else { return [] }
+        let fields = stat[end...].split(separator: " ")
+        // The state, field 3, has index 1 here.
+        return [26, 28, 47, 48].compactMap { $0 - 2 < fields.count ? fields[$0 - 2] : nil }
+    }
+
     /// The one reason why `user` cannot attach to the process, with what helps; nil where nothing speaks against it.
     ///
     /// In the order of the kernel's own checks (kernel/ptrace.c, `ptrace_attach` and `__ptrace_may_access`).

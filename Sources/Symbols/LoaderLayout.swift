@@ -64,3 +64,23 @@ package struct LoaderLayout: Sendable {
         return nil
     }
 }
+
+extension ModuleSymbols {
+    /// The address in the file of an exported variable.
+    package func exportedVariable(_ name: String) -> UInt64? {
+        guard let symbols = file.sections.first(where: { $0.type == UInt32(SHT_DYNSYM) }),
+            Int(symbols.link) < file.sections.count
+        else { return nil }
+        let strings = file.sections[Int(symbols.link)]
+        for index in 0..<symbols.size / UInt64(MemoryLayout<Elf64_Sym>.size) {
+            let offset = symbols.offset &+ index * UInt64(MemoryLayout<Elf64_Sym>.size)
+            guard let symbol = file.image.load(offset, as: Elf64_Sym.self) else { return nil }
+            guard symbol.st_info & 0xF == UInt8(STT_OBJECT), symbol.st_shndx != 0,
+                file.image.string(strings.offset &+ UInt64(symbol.st_name), limit: strings.offset &+ strings.size)
+                    == name
+            else { continue }
+            return symbol.st_value
+        }
+        return nil
+    }
+}

@@ -28,6 +28,7 @@ struct clinux_inject_block {
     uint64_t stack, stack_size;                 // the worker's
     uint64_t first_mask, worker_mask;           // signals blocked
     uint64_t attr_init, attr_setstack, attr_setdetachstate, create;
+    uint64_t keys, getspecific, setspecific;    // __pthread_keys, and the functions on them
     uint64_t dlopen, dlsym, dlclose, dlerror;   // dlerror may be 0
     uint64_t worker;                            // address of clinux_inject_worker
     uint64_t serve, reap;                       // 0: found with dlsym once the library is loaded
