@@ -125,7 +125,7 @@ struct Attempt {
             tid: tid,
             deadline: limit,
             ignoresTraps: ignoresTraps,
-            suspendSeccomp: geteuid() == 0
+            suspendSeccomp: false
         )
         // While this thread stands, no other can call exec; what was learnt before must be about this program.
         guard TargetStatus.imageMark(plan.reader) == plan.mark else { throw .ended }
@@ -145,6 +145,7 @@ struct Attempt {
         )
         guard mapped > 0 else { throw .systemCall("mmap", Int32(clamping: mapped)) }
         let base = UInt64(mapped)
+        var mayRun = false
         do throws(BorrowFailure) {
             image.relocate(
                 BlockImage.Place(
@@ -163,15 +164,20 @@ struct Attempt {
                 at: plan.systemCall
             )
             guard protected == 0 else { throw .systemCall("mprotect", Int32(clamping: protected)) }
+            // Unless the call is known to have failed, a thread may use the block.
+            mayRun = true
             let child = try thread.tracee.call(
                 56,  // clone
                 image.cloneArguments(base: base),
                 at: base + clinux_inject_entry(),
                 block: base + image.codeSize
             )
+            mayRun = child > 0
             guard child > 0 else { throw .systemCall("clone", Int32(clamping: child)) }
         } catch {
-            _ = try? thread.tracee.call(11, (base, image.size, 0, 0, 0, 0), at: plan.systemCall)  // munmap
+            if !mayRun {
+                _ = try? thread.tracee.call(11, (base, image.size, 0, 0, 0, 0), at: plan.systemCall)  // munmap
+            }
             throw error
         }
         thread.tracee.release()
@@ -303,7 +309,7 @@ struct Attempt {
                     tid: candidate.tid,
                     deadline: clinux_now() + 500_000_000,
                     ignoresTraps: ignoresTraps,
-                    suspendSeccomp: geteuid() == 0
+                    suspendSeccomp: false
                 )
             else { continue }
             guard TargetStatus.imageMark(plan.reader) == plan.mark else { return }

@@ -40,7 +40,7 @@ struct Tracee {
     var ignoresTraps = false
     private(set) var registers = clinux_registers()
     private var mask: UInt64 = 0
-    private let deadline: UInt64
+    private var deadline: UInt64
     private let process: Int32
     private var isAttached = false
     private var isMasked = false
@@ -82,6 +82,8 @@ struct Tracee {
         let trap: UInt64 = ignoresTraps ? 0 : 1 << UInt64(SIGTRAP - 1)
         try check(clinux_set_mask(tid, ~trap), "PTRACE_SETSIGMASK")
         leaveCriticalSection()
+        // From here on it makes calls of ours, which nobody may give up halfway: it only has to get a CPU.
+        deadline = max(deadline, clinux_now() + 30_000_000_000)
     }
 
     /// ESRCH from ptrace(2) means that the thread has been killed.
@@ -249,7 +251,9 @@ struct Tracee {
             var signal: Int32 = 0
             switch StopKind(unsafe clinux_wait_stop(tid, max(deadline, clinux_now() + 1_000_000_000), &signal)) {
             case .event, .timeout, .ended: return
-            case .signal: hold(signal)
+            case .signal:
+                // A late step's own is nobody else's.
+                if !(isForeign && signal == SIGTRAP) { hold(signal) }
             case .systemCall, .other: break
             }
             if clinux_resume(tid, clinux_run_on, 0) != 0 { return }

@@ -20,6 +20,12 @@ enum Preconditions {
             throw .sharedMemory(pid, with: parent)
         }
         if alive.seccomp == 1 { throw .strictSeccomp(pid) }
+        if alive.seccomp == 2 {
+            throw .filtered(
+                pid,
+                reason: "it has a seccomp filter, which may kill it for a system call that attaching needs"
+            )
+        }
         return reader
     }
 
