@@ -32,7 +32,7 @@ public func start() {
 
 /// Speaks with a controller until it closes `socket`, and ends the sessions that came by it.
 ///
-/// Called on a thread of the agent's own, in a process that was attached to.
+/// Called on a thread of the agent's own, in a process that was attached to; the injected code closes the socket.
 @c(ubpf_serve)
 public func serve(_ socket: Int32) {
     cpatch_hide_thread()
@@ -49,5 +49,4 @@ public func serve(_ socket: Int32) {
     // Nobody can hold threads any more: where one blocks our traps, code stays patched, and does nothing.
     _ = unsafe closeSessions(of: conversation) { unsafe $0.pointee.socket == socket }
     cpatch_unlock()
-    cpatch_close(socket)
 }

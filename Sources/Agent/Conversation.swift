@@ -74,10 +74,14 @@ struct Conversation {
     /// Whoever is stopped may hold any lock: nothing may be asked of libc until the answer is sent.
     func hold() -> Bool {
         guard socket >= 0 else { return true }
+        // Whoever traces a thread gets our traps and does not hand them on.
+        if cpatch_tracer(0) != 0 { return false }
         let blocking = cpatch_threads_that_block(UInt64(CPATCH_TRAP_SIGNALS), nil, 0)
         if blocking == 0 { return true }
         var message = empty(CSESSION_HOLD)
         message.value = UInt64(max(blocking, 0))
+        // This thread blocks signals too, and has to go on.
+        message.site = cruntime_tid()
         guard blocking > 0, unsafe cpatch_send(socket, &message) == 0 else { return false }
         var files: (Int32, Int32, Int32) = (-1, -1, -1)
         let failed = unsafe withUnsafeMutableBytes(of: &files) { raw in

@@ -8,10 +8,12 @@
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -127,6 +129,38 @@ int32_t clinux_peer_pid(int32_t fd) {
     return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ? -errno : peer.pid;
 }
 
+int32_t clinux_listen(char *name) {
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    // No path: the kernel chooses an abstract name.
+    socklen_t size = sizeof(sa_family_t);
+    if (bind(fd, (struct sockaddr *)&address, size) == 0 && listen(fd, 64) == 0) {
+        size = sizeof address;
+        if (getsockname(fd, (struct sockaddr *)&address, &size) == 0) {
+            size_t length = size - offsetof(struct sockaddr_un, sun_path) - 1;
+            if (length < 64) {
+                memcpy(name, address.sun_path + 1, length);
+                name[length] = 0;
+                return fd;
+            }
+        }
+    }
+    int error = errno;
+    close(fd);
+    return error != 0 ? -error : -EINVAL;
+}
+
+int32_t clinux_accept(int32_t fd) {
+    int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+    if (peer < 0) return -errno;
+    struct ucred who;
+    socklen_t size = sizeof who;
+    if (getsockopt(peer, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 && (who.uid == geteuid() || geteuid() == 0)) return peer;
+    close(peer);
+    return -EACCES;
+}
+
 static sigset_t original_mask;
 static struct sigaction original_sigpipe, original_sigxfsz;
 static int signals_taken;
@@ -232,15 +266,17 @@ int32_t clinux_pidfd(int32_t pid) {
 }
 
 int32_t clinux_poll(const int32_t *fds, uint8_t *ready, uint32_t count, int32_t timeout_ms) {
-    struct pollfd set[16];
-    if (count > sizeof(set) / sizeof(set[0])) return -EINVAL;
+    struct pollfd few[64];
+    struct pollfd *set = count > sizeof(few) / sizeof(few[0]) ? calloc(count, sizeof *set) : few;
+    if (set == NULL) return -ENOMEM;
     for (uint32_t i = 0; i < count; i++) set[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
     int number;
     do number = poll(set, count, timeout_ms);
     while (number < 0 && errno == EINTR);
-    if (number < 0) return -errno;
+    int result = number < 0 ? -errno : number;
     for (uint32_t i = 0; i < count; i++) ready[i] = set[i].revents != 0;
-    return number;
+    if (set != few) free(set);
+    return result;
 }
 
 int32_t clinux_reap(int32_t pid, int32_t block) {

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -53,17 +54,19 @@ void cpatch_close(int32_t descriptor) { CALL(SYS_close, descriptor, 0, 0); }
 
 __attribute__((constructor)) static void start(void) {
     // The usual case, a program that has nothing to do with us, costs this walk over its environment.
-    if (environment(CSESSION_ENV_SOCKET) == NULL && environment("UBPF_PROG") == NULL) return;
+    if (environment(CSESSION_ENV_SOCKET) == NULL && environment("UBPF_PROG") == NULL
+        && environment(CSESSION_ENV_FOLLOW) == NULL)
+        return;
     if (getauxval(AT_SECURE) != 0) return;
     const char *where = environment("UBPF_LOG");
     logs = where != NULL && starts_with(where, "stderr") && where[6] == 0;
     ubpf_agent_start();
 }
 
-int32_t cpatch_given_socket(void) {
-    const char *text = environment(CSESSION_ENV_SOCKET);
+/// The descriptor that a variable names, if it is a session's socket.
+static int32_t given_number(const char *text) {
     int32_t number = 0;
-    if (text == NULL || *text == 0) return -1;
+    if (*text == 0) return -1;
     for (; *text != 0; text++) {
         if (*text < '0' || *text > '9' || number > 1000000) return -1;
         number = number * 10 + (*text - '0');
@@ -74,6 +77,37 @@ int32_t cpatch_given_socket(void) {
     int64_t failed = cruntime_syscall(
         SYS_getsockopt, number, SOL_SOCKET, SO_TYPE, (int64_t)&type, (int64_t)&size, 0);
     return failed == 0 && type == SOCK_SEQPACKET ? number : -1;
+}
+
+/// Whether programs that this one executes take part in the session too.
+static int follows;
+
+/// Reports to the controller of the program that executed this one; a socket or -1.
+static int32_t report(const char *name) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    uint64_t n = length(name);
+    // An abstract name (unix(7)): a zero byte first, no zero at the end.
+    if (n == 0 || n >= sizeof address.sun_path) return -1;
+    cruntime_copy(address.sun_path + 1, name, n);
+    int64_t number = CALL(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (number < 0) return -1;
+    if (CALL(SYS_connect, number, &address, offsetof(struct sockaddr_un, sun_path) + 1 + n) == 0) return (int32_t)number;
+    CALL(SYS_close, number, 0, 0);
+    return -1;
+}
+
+int32_t cpatch_given_socket(void) {
+    const char *text = environment(CSESSION_ENV_SOCKET);
+    const char *follow = environment(CSESSION_ENV_FOLLOW);
+    if (follow != NULL) {
+        // The first program of all has the number too; whoever it executes has a stale one.
+        follows = 1;
+        int32_t number = text == NULL ? -1 : given_number(text);
+        if (number < 0) number = report(follow);
+        if (number < 0) follows = 0;
+        return number;
+    }
+    return text == NULL ? -1 : given_number(text);
 }
 
 const char *cpatch_given_programs(void) { return environment("UBPF_PROG"); }
@@ -107,8 +141,8 @@ void cpatch_clean_environment(void) {
     char **to = environ;
     uint64_t removed = 0;
     for (char **entry = environ; *entry != NULL; entry++) {
-        int drop = starts_with(*entry, "UBPF_");
-        if (starts_with(*entry, "LD_PRELOAD=")) drop = !drop_our_entries(*entry + 11);
+        int drop = starts_with(*entry, "UBPF_") && !(follows && starts_with(*entry, CSESSION_ENV_FOLLOW "="));
+        if (!follows && starts_with(*entry, "LD_PRELOAD=")) drop = !drop_our_entries(*entry + 11);
         if (drop)
             removed++;
         else

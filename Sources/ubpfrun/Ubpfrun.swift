@@ -105,6 +105,12 @@ struct RunCommand: ParsableCommand {
     @Flag(help: "Refuse programs that give addresses away.")
     var strictLeaks = false
 
+    @Flag(name: .customLong("follow-fork"), help: "Children made by fork run the programs too.")
+    var followsFork = false
+
+    @Flag(name: .customLong("follow-exec"), help: "Programs that the command executes, and their children, take part.")
+    var followsExec = false
+
     @Option(name: .customLong("helper-socket"), help: .private)
     var helperSocket: Int32?
 
@@ -135,6 +141,8 @@ struct RunCommand: ParsableCommand {
         run.combinedOnly = combinedOnly
         run.skipsVerifier = skipsVerifier
         run.strictLeaks = strictLeaks
+        run.followsFork = followsFork
+        run.followsExec = followsExec
         if let format {
             guard let known = OutputFormat(rawValue: format) else {
                 leave(.badOption("--format", value: format, expects: "text or json"))

@@ -66,6 +66,11 @@ int32_t clinux_timer_once(uint64_t nanoseconds);
 /// How often a timerfd fired since the last call; 0 when it did not.
 uint64_t clinux_timer_fired(int32_t fd);
 
+/// A listening socket of an abstract name (unix(7)), close-on-exec; the name, NUL-terminated, in `name` (64 bytes). -errno.
+int32_t clinux_listen(char *_Nonnull name);
+/// Accepts a connection of this user's or root's; -EACCES for anybody else's, which is closed.
+int32_t clinux_accept(int32_t fd);
+
 /// pidfd_open(2).
 int32_t clinux_pidfd(int32_t pid);
 

@@ -237,5 +237,6 @@ struct csession_message {
 
 // Environment of a target that the controller starts.
 #define CSESSION_ENV_SOCKET "UBPF_SOCKET"  // descriptor number of the session's socket
+#define CSESSION_ENV_FOLLOW "UBPF_FOLLOW"  // abstract name of the socket where programs report that a target executes
 
 #endif

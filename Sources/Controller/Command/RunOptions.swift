@@ -29,6 +29,10 @@ package struct RunOptions: Equatable, Sendable {
     /// Run programs that the verifier refuses, with checks as they run.
     package var skipsVerifier = false
     package var strictLeaks = false
+    /// Children made by fork run the programs too.
+    package var followsFork = false
+    /// Programs that a target executes join the session.
+    package var followsExec = false
 
     package init() {}
 
@@ -93,7 +97,7 @@ package struct RunOptions: Equatable, Sendable {
         [
             (\.isQuiet, "UBPF_QUIET"), (\.isVerbose, "UBPF_VERBOSE"), (\.isStrict, "UBPF_STRICT"),
             (\.combinedOnly, "UBPF_COMBINED_ONLY"), (\.skipsVerifier, "UBPF_NO_VERIFY"),
-            (\.strictLeaks, "UBPF_STRICT_LEAKS"),
+            (\.strictLeaks, "UBPF_STRICT_LEAKS"), (\.followsFork, "UBPF_FOLLOW_FORK"),
         ]
     }
 
@@ -101,7 +105,7 @@ package struct RunOptions: Equatable, Sendable {
     package static let environmentNames = [
         "UBPF_INTERVAL", "UBPF_COUNT", "UBPF_DURATION", "UBPF_FORMAT", "UBPF_OUTPUT", "UBPF_TOP", "UBPF_OLDER",
         "UBPF_QUIET", "UBPF_VERBOSE", "UBPF_STRICT", "UBPF_COMBINED_ONLY", "UBPF_NO_VERIFY",
-        "UBPF_STRICT_LEAKS", "UBPF_ATTACH", "UBPF_SET",
+        "UBPF_STRICT_LEAKS", "UBPF_FOLLOW_FORK", "UBPF_ATTACH", "UBPF_SET",
     ]
 
     private static func fill<T>(

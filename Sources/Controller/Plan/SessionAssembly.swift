@@ -124,11 +124,15 @@ package struct SessionAssembly {
     }
 
     /// The finished session; the calling thread owns it.
-    package consuming func makeSession() throws(Failure) -> Session {
+    ///
+    /// `followsFork`: forked children of its targets run the programs too.
+    package consuming func makeSession(followsFork: Bool = false) throws(Failure) -> Session {
         let programs = programIndices
         let object = object
         let indices = mapIndices
-        let session = try Session.make(builder, flags: isVerified ? CSESSION_VERIFIED.rawValue : 0)
+        let flags =
+            (isVerified ? CSESSION_VERIFIED.rawValue : 0) | (followsFork ? CSESSION_FOLLOW_FORK.rawValue : 0)
+        let session = try Session.make(builder, flags: flags)
         // Program arrays start with what the object puts into them.
         for (index, map) in object.maps.enumerated() where map.type == .programArray {
             guard let number = indices[index] else { continue }

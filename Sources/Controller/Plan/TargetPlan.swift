@@ -7,7 +7,9 @@ import Symbols
 package struct TargetPlan {
     /// Every probe, in the order of its statistics.
     package private(set) var probes: [AttachedProbe] = []
-    package private(set) var builder: PlanBuilder
+    package var builder: PlanBuilder
+    /// Bytes behind the first ones of each site that change with it.
+    package private(set) var windows: [Range<UInt64>] = []
     private let programIndices: [Int: Int]
 
     package struct AttachedProbe: Equatable, Sendable {
@@ -22,17 +24,19 @@ package struct TargetPlan {
         package var explanation: String
     }
 
+    /// What each probe is, whatever the addresses.
+    package var names: [String] { probes.map { "\($0.program) \($0.isReturn) \($0.module) \($0.symbol)" } }
+
     /// Plans every request; `skipped` takes what an optional request or a duplicate leaves out.
     ///
-    /// `programs` are the session's indices by the object's; probes count from `firstStatistic` on.
+    /// `programs` are the session's indices by the object's.
     package init(
         _ requests: [AttachRequest],
         _ resolver: ProbeResolver,
         programs: [Int: Int],
-        firstStatistic: Int,
         skipped: (String) -> Void
     ) throws(Failure) {
-        builder = PlanBuilder(firstStatistic: firstStatistic)
+        builder = PlanBuilder()
         programIndices = programs
         var planner: SitePlanner
         do { planner = try SitePlanner() } catch { throw Failure.internalError(error.description) }
@@ -110,6 +114,7 @@ package struct TargetPlan {
         )
         let number: Int
         do { number = try builder.addSite(site) } catch { throw Failure(error) }
+        if plan.window > 1 { windows.append(plan.address + 1..<plan.address + UInt64(min(plan.window, 5))) }
         for pending in entries + returns {
             probes.append(
                 AttachedProbe(

@@ -1,6 +1,7 @@
 import CLinux
 import CSession
 import Glibc
+import Inject
 import Planner
 import Symbols
 
@@ -25,7 +26,7 @@ struct Conversation {
         _ session: borrowing Session,
         _ loop: borrowing EventLoop,
         _ plan: (ProcessMaps) throws(Failure) -> TargetPlan
-    ) throws(Failure) -> [TargetPlan.AttachedProbe] {
+    ) throws(Failure) -> TargetPlan {
         do throws(Failure) {
             let message = try awaitMessage(loop)
             guard message.kind == CSESSION_HELLO.rawValue else {
@@ -54,7 +55,7 @@ struct Conversation {
         try target.channel.send(CSESSION_SESSION, descriptors: session.descriptors(with: file))
         target.isRunning = true
         try awaitAttached(made, loop)
-        return made.probes
+        return made
     }
 
     /// Waits for the library of a process that was attached to only to tidy up.
@@ -68,32 +69,22 @@ struct Conversation {
     /// Has the library end what dead controllers left: the places whose code is the original again.
     func sweep(_ loop: borrowing EventLoop) throws(Failure) -> Int {
         try target.channel.send(CSESSION_DETACH, value: 0)
-        return Int(try awaitDetached(loop))
+        return Int(try awaitAnswer(CSESSION_DETACHED, loop).value)
     }
 
     /// Has the library take the session's probes out; false where it did not say so in time.
     func leave(_ session: borrowing Session, _ loop: borrowing EventLoop) -> Bool {
         do throws(Failure) {
             try target.channel.send(CSESSION_DETACH, value: session.identifier)
-            _ = try awaitDetached(loop)
+            _ = try awaitAnswer(CSESSION_DETACHED, loop)
             return true
         } catch {
             return false
         }
     }
 
-    private func awaitDetached(_ loop: borrowing EventLoop) throws(Failure) -> UInt64 {
-        while true {
-            let message = try awaitMessage(loop)
-            if message.kind == CSESSION_DETACHED.rawValue { return message.value }
-        }
-    }
-
     private func awaitAttached(_ plan: TargetPlan, _ loop: borrowing EventLoop) throws(Failure) {
-        let message = try awaitMessage(loop)
-        guard message.kind == CSESSION_ATTACHED.rawValue else {
-            throw Failure.internalError("libubpf.so answered with message \(message.kind)")
-        }
+        let message = try awaitAnswer(CSESSION_ATTACHED, loop, windows: plan.windows)
         if message.error != 0 {
             let probe = plan.probes.first { $0.site == Int(message.site) }
             throw Failure.agentFailed(
@@ -102,6 +93,49 @@ struct Conversation {
                 site: probe.map { "\($0.module):\($0.symbol)" }
             )
         }
+    }
+
+    /// The answer to what was asked last; until it comes, threads that a trap would kill stand still if the library asks.
+    ///
+    /// `windows` are bytes that change: no such thread may stand inside one.
+    private func awaitAnswer(
+        _ kind: csession_message_kind,
+        _ loop: borrowing EventLoop,
+        windows: [Range<UInt64>] = []
+    ) throws(Failure) -> csession_message {
+        var held: StoppedThreads?
+        while true {
+            let message = try awaitMessage(loop)
+            switch message.kind {
+            case kind.rawValue:
+                _ = consume held
+                return message
+            case CSESSION_HOLD.rawValue:
+                held = nil
+                held = hold(apart: Int32(bitPattern: message.site), windows)
+                let isHeld = held != nil
+                try target.channel.send(CSESSION_GO, error: isHeld ? 0 : UInt32(EPERM))
+            case CSESSION_MODULES.rawValue: continue
+            default: throw Failure.internalError("libubpf.so answered with message \(message.kind)")
+            }
+        }
+    }
+
+    /// Stops the threads that block SIGTRAP or SIGILL, outside `windows`; nil where that cannot be done.
+    private func hold(apart own: Int32, _ windows: [Range<UInt64>]) -> StoppedThreads? {
+        let signals: UInt64 = 1 << UInt64(SIGILL - 1) | 1 << UInt64(SIGTRAP - 1)
+        for _ in 0..<100 {
+            let threads = ThreadAudit.threads(of: target.pid, blocking: signals).filter { $0 != own }
+            guard let stopped = try? StoppedThreads(pid: target.pid, threads: threads) else { return nil }
+            let isInside = stopped.threads.contains { thread in
+                guard let place = stopped.instructionPointer(of: thread) else { return false }
+                return windows.contains { $0.contains(place) }
+            }
+            if !isInside { return stopped }
+            // It is there for nanoseconds.
+            usleep(200)
+        }
+        return nil
     }
 
     /// The next message of the target; its end is an error here.

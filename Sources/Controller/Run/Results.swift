@@ -13,9 +13,9 @@ final class Results {
     private let recipe: Recipe?
     private let object: ObjectSpec
     private let maps: [String: Int]
-    private let probes: [TargetPlan.AttachedProbe]
+    private var probes: [TargetPlan.AttachedProbe]
     /// Modules of the targets when they joined; more come from the session.
-    private let startModules: [ProcessMaps]
+    private var startModules: [ProcessMaps]
     private var log: RingConsumer?
     private var rings: [RingConsumer] = []
     private var symbolizer: (count: Int, Symbolizer)?
@@ -46,6 +46,13 @@ final class Results {
             default: break
             }
         }
+    }
+
+    /// Takes in another target.
+    func add(probes: [TargetPlan.AttachedProbe], modules: ProcessMaps?) {
+        self.probes = probes
+        if let modules { startModules.append(modules) }
+        symbolizer = nil
     }
 
     /// Whether anything comes as a stream.

@@ -56,7 +56,9 @@ package struct Run {
             messages.warning($0)
         }
         let loop = try EventLoop.make(interval: options.interval, duration: options.duration, hasRings: true)
-        var supervision = Supervision(options, messages, plan, assembly, recipe)
+        let listener = options.followsExec ? try Listener() : nil
+        let follow = Self.name(of: listener)
+        var supervision = Supervision(options, messages, plan, assembly, recipe, listener)
         if let socket = options.helperSocket {
             let host = Target(.host, pid: 0, pidfd: nil, channel: Channel(Descriptor(adopting: socket)))
             return try supervision.run([host], loop, since: monotonicNanoseconds())
@@ -80,8 +82,19 @@ package struct Run {
                 help: "ubpfrun \(options.program) -- COMMAND, or -p PID"
             )
         }
-        let child = try Target.start(try Preflight(options.command), library: try installation.library())
+        let child = try Target.start(
+            try Preflight(options.command),
+            library: try installation.library(),
+            follow: follow
+        )
         return try supervision.run([child], loop, since: started)
+    }
+
+    private static func name(of listener: borrowing Listener?) -> String? {
+        switch listener {
+        case .some(let listener): listener.name
+        case .none: nil
+        }
     }
 
     /// Sets variables and map sizes: the recipe's, then the object's own options, then `--set`.
@@ -108,7 +121,7 @@ extension RunOptions {
     package static let longOptions = [
         "--attach", "--set", "--interval", "--count", "--duration", "--format", "--json", "--output", "--quiet",
         "--verbose", "--strict", "--ready-fd", "--top", "--older", "--combined-only", "--no-verify", "--strict-leaks",
-        "--pid", "--help", "--version",
+        "--follow-fork", "--follow-exec", "--pid", "--help", "--version",
     ]
 }
 

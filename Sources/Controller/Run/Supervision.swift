@@ -1,32 +1,39 @@
 import CLinux
 import CSession
 import Glibc
+import Inject
 import JSON
 import Loader
 import Planner
+import Runtime
 import Symbols
 
 /// One session on its targets, from their joining to the final report.
-struct Supervision {
+struct Supervision: ~Copyable {
     private let options: RunOptions
     private let messages: Messages
     private let plan: AttachPlan
     private let assembly: SessionAssembly
     private let recipe: Recipe?
     private var probes: [TargetPlan.AttachedProbe] = []
+    /// Where the probes of each kind of target start to count: the same program executed twice counts in the same places.
+    private var blocks: [(start: Int, names: [String])] = []
+    private var listener: Listener?
 
     init(
         _ options: RunOptions,
         _ messages: Messages,
         _ plan: AttachPlan,
         _ assembly: SessionAssembly,
-        _ recipe: Recipe?
+        _ recipe: Recipe?,
+        _ listener: consuming Listener?
     ) {
         self.options = options
         self.messages = messages
         self.plan = plan
         self.assembly = assembly
         self.recipe = recipe
+        self.listener = listener
     }
 
     /// Runs the session on `targets` to its end; the exit code: a child's own, or 0 after Ctrl-C.
@@ -47,17 +54,20 @@ struct Supervision {
             // What failed is ours (the output, say); the program is not made to pay for it.
             if options.format == .json { _ = writeAll(1, error.json() + "\n") }
             Messages.error(error)
+            // Programs that it executes from now on find nobody, and run without probes.
+            listener = nil
             child.noteEnd()
             return error.code.exitCode
         }
     }
 
     private mutating func follow(
-        _ targets: [Target],
+        _ given: [Target],
         _ loop: borrowing EventLoop,
         _ started: UInt64
     ) throws(Failure) -> Int32 {
-        let session = try assembly.makeSession()
+        var targets = given
+        let session = try assembly.makeSession(followsFork: options.followsFork || options.followsExec)
         for target in targets { try join(target, session, loop) }
         let sink = try OutputSink(format: options.format ?? .text, path: options.output, pid: targets[0].pid)
         let results = Results(
@@ -73,7 +83,7 @@ struct Supervision {
         try announce(targets, sink, milliseconds: (monotonicNanoseconds() - started) / 1_000_000)
         let end: End
         do throws(Failure) {
-            end = try watch(targets, loop, session, results)
+            end = try watch(&targets, loop, session, results)
         } catch {
             detach(targets, session, loop)
             throw error
@@ -90,20 +100,28 @@ struct Supervision {
     ) throws(Failure) {
         let requests = plan.requests
         let programs = assembly.programIndices
-        let first = probes.count
+        let known = blocks
+        let hadAgent = target.injection?.wasResident ?? false
+        let next = probes.count
         let detail = messages.detail
         let joined = try Conversation(target, name: commandName).join(session, loop) { maps throws(Failure) in
-            let made = try TargetPlan(
+            let resolver = ProbeResolver(maps: maps)
+            resolver.leavesChecksToAgent = hadAgent
+            var made = try TargetPlan(
                 requests,
-                ProbeResolver(maps: maps),
+                resolver,
                 programs: programs,
-                firstStatistic: first,
                 skipped: { detail("left out: \($0)") }
             )
             for probe in made.probes { detail(probe.explanation) }
+            let names = made.names
+            made.builder.firstStatistic = known.first { $0.names == names }?.start ?? next
             return made
         }
-        probes += joined
+        if !blocks.contains(where: { $0.names == joined.names }) {
+            blocks.append((next, joined.names))
+            probes += joined.probes
+        }
     }
 
     /// Takes the probes out of targets that go on without us.
@@ -113,7 +131,7 @@ struct Supervision {
             switch target.kind {
             case .attached: left = Conversation(target, name: target.name).leave(session, loop)
             // Its library went quiet once the probes were in place: it has to be asked anew.
-            case .child, .host: left = revisit(target, session, loop)
+            case .child, .host, .follower: left = revisit(target, session, loop)
             }
             if !left {
                 messages.detail("\(target.name) did not say that its probes are out; they do nothing any more")
@@ -161,21 +179,25 @@ struct Supervision {
         var wantsReport = true
     }
 
-    private func watch(
-        _ targets: [Target],
+    private mutating func watch(
+        _ targets: inout [Target],
         _ loop: borrowing EventLoop,
         _ session: borrowing Session,
         _ results: Results
     ) throws(Failure) -> End {
         var reports = 0
         while true {
-            let events = try loop.wait(targets.map(\.endDescriptor) + targets.map(Self.watchedSocket))
+            let count = targets.count
+            let events = try loop.wait(
+                targets.map(\.endDescriptor) + targets.map(Self.watchedSocket) + [listenerDescriptor]
+            )
             if events.pollRings { try results.drain() }
             for (index, target) in targets.enumerated() {
                 if events.ready[index] { target.noteEnd() }
                 // EXITING or the end of the socket: either way the target has run its course.
-                if events.ready[targets.count + index] { target.noteEnd() }
+                if events.ready[count + index] { target.noteEnd() }
             }
+            if events.ready[2 * count] { try welcome(&targets, loop, session, results) }
             if targets.allSatisfy(\.hasEnded) { return End(status: targets.compactMap(\.status).first ?? 0) }
             if events.printNow { try results.report(session.view, isFinal: false) }
             if events.ticks > 0 {
@@ -192,7 +214,43 @@ struct Supervision {
 
     /// A child's library has closed its end; the others keep it to say that the target ends.
     private static func watchedSocket(_ target: Target) -> Int32 {
-        target.kind == .child || target.hasEnded ? -1 : target.channel.descriptor
+        switch target.kind {
+        case .child, .follower: -1
+        case .host, .attached: target.hasEnded ? -1 : target.channel.descriptor
+        }
+    }
+
+    private var listenerDescriptor: Int32 {
+        switch listener {
+        case .some(let listener): listener.descriptor
+        case .none: -1
+        }
+    }
+
+    /// Takes in a program that a target executes; where that fails it runs without probes, with a warning.
+    private mutating func welcome(
+        _ targets: inout [Target],
+        _ loop: borrowing EventLoop,
+        _ session: borrowing Session,
+        _ results: Results
+    ) throws(Failure) {
+        let target: Target?
+        switch listener {
+        case .some(let listener): target = listener.accept()
+        case .none: target = nil
+        }
+        guard let target else { return }
+        do throws(Failure) {
+            try join(target, session, loop)
+        } catch {
+            messages.warning(error)
+            return
+        }
+        // The process that executed it may be a target itself: it is one still, with another program.
+        targets.removeAll { $0.kind == .follower && ($0.pid == target.pid || $0.hasEnded) }
+        targets.append(target)
+        results.add(probes: probes, modules: target.modules)
+        messages.detail("followed \(target.name) (pid \(target.pid))")
     }
 
     /// After Ctrl-C: the terminal sent it to a child too, which may be about to end and free what it holds.

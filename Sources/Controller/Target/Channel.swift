@@ -33,13 +33,19 @@ package struct Channel: ~Copyable, Sendable {
         return .message(message)
     }
 
-    package borrowing func send(_ kind: csession_message_kind, value: UInt64 = 0, descriptors: [Int32] = [])
+    package borrowing func send(
+        _ kind: csession_message_kind,
+        value: UInt64 = 0,
+        error: UInt32 = 0,
+        descriptors: [Int32] = []
+    )
         throws(Failure)
     {
         var message = csession_message()
         message.kind = UInt32(kind.rawValue)
         message.site = UInt32.max
         message.value = value
+        message.error = error
         let result = unsafe withUnsafeBytes(of: &message) { bytes -> Int32 in
             guard let base = bytes.baseAddress else { return 0 }
             return unsafe clinux_send(socket.number, base, UInt64(bytes.count), descriptors, UInt32(descriptors.count))

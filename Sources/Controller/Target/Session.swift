@@ -61,7 +61,11 @@ package struct Session: ~Copyable {
 
     /// A target's plan, as a sealed file.
     package func plan(_ builder: PlanBuilder) throws(Failure) -> Descriptor {
-        try Self.sealed("ubpf-plan", builder.finish(session: identifier))
+        let capacity = unsafe Int(view.header.pointee.statistics_capacity)
+        guard builder.firstStatistic + builder.probeCount <= capacity else {
+            throw Failure(SessionError.tooManyProbes(capacity))
+        }
+        return try Self.sealed("ubpf-plan", builder.finish(session: identifier))
     }
 
     /// What an agent knows the session by.

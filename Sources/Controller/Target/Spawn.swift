@@ -3,14 +3,15 @@ import CSession
 
 extension Target {
     /// Starts a command that passed `Preflight` under `LD_PRELOAD`, with the caller's uid, terminal and signal mask.
-    package static func start(_ command: Preflight, library: String) throws(Failure) -> Target {
+    package static func start(_ command: Preflight, library: String, follow: String? = nil) throws(Failure) -> Target {
         var ours: Int32 = -1
         var theirs: Int32 = -1
         let result = unsafe clinux_socket_pair(&ours, &theirs)
         guard result == 0 else { throw Failure.socketFailed("socketpair", errno: -result) }
         let near = Descriptor(adopting: ours)
         let far = Descriptor(adopting: theirs)
-        let environment = Self.environment(environmentList(), library: library, socket: far.number)
+        var environment = Self.environment(environmentList(), library: library, socket: far.number)
+        if let follow { environment.append("\(CSESSION_ENV_FOLLOW)=\(follow)") }
         let started = Self.spawn(command, environment, inherited: far.number)
         guard started.error == 0 else { throw Failure.execFailed(command.path, errno: started.error) }
         return Target(
@@ -28,7 +29,9 @@ extension Target {
         for entry in own {
             if let value = value(of: "LD_PRELOAD", in: entry) {
                 if !value.isEmpty { preload = "\(library):\(value)" }
-            } else if value(of: CSESSION_ENV_SOCKET, in: entry) == nil {
+            } else if value(of: CSESSION_ENV_SOCKET, in: entry) == nil,
+                value(of: CSESSION_ENV_FOLLOW, in: entry) == nil
+            {
                 result.append(entry)
             }
         }

@@ -13,6 +13,8 @@ package final class Target {
         case host
         /// It was running already.
         case attached
+        /// A target executed it.
+        case follower
     }
 
     package let kind: Kind
@@ -73,5 +75,8 @@ package final class Target {
     }
 
     /// The name for people.
-    package var name: String { modules?.executable?.name ?? "pid \(pid)" }
+    package var name: String {
+        // What it calls itself: redis-server may be a link to another name.
+        TargetStatus.read(pid: pid)?.name ?? modules?.executable?.name ?? "pid \(pid)"
+    }
 }

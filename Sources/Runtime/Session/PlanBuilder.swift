@@ -2,7 +2,8 @@ import CSession
 
 /// Lays out a plan: the sites of one target and the probes on them.
 package struct PlanBuilder {
-    private let firstStatistic: Int
+    /// Where this plan's probes start to count; may be a range that another target counts in already.
+    package var firstStatistic: Int
     private let capacity: Int
     private var sites: [csession_site] = []
     private var probes: [csession_probe] = []

@@ -94,7 +94,7 @@ package struct SessionError: Error, Sendable {
         )
     }
 
-    static func tooManyProbes(_ limit: Int) -> SessionError {
+    package static func tooManyProbes(_ limit: Int) -> SessionError {
         SessionError(
             .tooBig,
             "session",
