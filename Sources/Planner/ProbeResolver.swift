@@ -124,7 +124,6 @@ package final class ProbeResolver {
 
     /// Compares what a plan would change with the process's memory.
     package func verify(_ plan: PatchPlan, in target: ProbeTarget) throws(SymbolsError) {
-        if leavesChecksToAgent { return }
         try compare(plan.original[...], at: plan.address, target.symbol.name)
         if plan.island != 0 {
             try compare(target.function.text.code(plan.island..<plan.island + 5), at: plan.island, target.symbol.name)
@@ -197,6 +196,8 @@ package final class ProbeResolver {
     }
 
     private func compare(_ expected: ArraySlice<UInt8>, at address: UInt64, _ name: String) throws(SymbolsError) {
+        // A file on its own has no memory that could differ.
+        if leavesChecksToAgent || maps.mappings.isEmpty { return }
         var found = try readMemory(pid: maps.pid, address: address, count: expected.count)
         for (patch, original) in ourPatches {
             for (index, byte) in original.enumerated() {

@@ -78,6 +78,27 @@ package struct ProcessMaps: Sendable {
         return ProcessMaps(pid: pid, mappings: mappings)
     }
 
+    /// One file as if a process had loaded it where it was linked for; for questions that need no process.
+    package init(file path: String) throws(SymbolsError) {
+        let segments = try ELFFile(path: path).segments.filter { $0.type == UInt32(PT_LOAD) }
+        pid = getpid()
+        mappings = []
+        modules = [
+            LoadedModule(
+                path: path,
+                openPath: path,
+                device: 0,
+                inode: 0,
+                start: segments.map(\.address).min() ?? 0,
+                end: segments.map { $0.address + $0.memorySize }.max() ?? 0,
+                bias: 0,
+                isExecutable: true,
+                isDeleted: false,
+                isVDSO: false
+            )
+        ]
+    }
+
     private init(pid: Int32, mappings: [Mapping]) {
         self.pid = pid
         self.mappings = mappings

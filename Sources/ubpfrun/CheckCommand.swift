@@ -48,13 +48,25 @@ struct CheckCommand: ParsableCommand {
 struct ExplainCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "explain",
-        abstract: "What an error code means, with an example and what to do."
+        abstract: "What an error code means, or how a function would be patched."
     )
 
-    @Argument(help: "A code such as V012 or U303.")
-    var code: String
+    @Argument(help: ArgumentHelp("V012, U303; libc:malloc, SYM+OFF, /path:SYM.", valueName: "code|symbol"))
+    var word: String
+
+    @Option(name: [.short, .long], help: "The function in this process.")
+    var pid: String?
 
     func run() throws {
-        do throws(Failure) { print(try Explanation.text(of: code)) } catch { leave(error) }
+        do throws(Failure) {
+            var options = RunOptions()
+            if let pid { try options.addPids(pid) }
+            let isCode = word.count == 4 && "UVuv".contains(word.prefix(1)) && Int(word.dropFirst()) != nil
+            print(
+                isCode && pid == nil
+                    ? try Explanation.text(of: word)
+                    : try SiteExplanation.text(of: word, pid: options.pids.first)
+            )
+        } catch { leave(error) }
     }
 }

@@ -26,6 +26,11 @@ struct Ubpfrun: ParsableCommand {
 
     static func main() {
         keepStandardDescriptors()
+        // `ubpfrun --explain SYM` reads like a question, and is the command.
+        if CommandLine.arguments.dropFirst().first == "--explain" {
+            main(["explain"] + CommandLine.arguments.dropFirst(2))
+            return
+        }
         // `ubpfrun OBJECT --help` also lists the object's own options.
         let arguments = Array(CommandLine.arguments.dropFirst())
         let own = arguments.prefix { $0 != "--" }

@@ -34,6 +34,48 @@ final class Files: Sendable {
             """
         )
         tool("gcc", ["-g", "-O0", "leak.c", "-o", "leak"])
+        try write(
+            "work.c",
+            """
+            #include <pthread.h>
+            #include <signal.h>
+            #include <stdlib.h>
+            #include <string.h>
+            #include <sys/wait.h>
+            #include <unistd.h>
+            void *volatile kept;
+            __attribute__((noinline)) void lose(int n) { for (int i = 0; i < n; i++) kept = malloc(40); }
+            void *churn(void *p) { for (;;) { void *volatile q = malloc(100); free(q); } return p; }
+            int main(int argc, char **argv) {
+                if (argc == 3) {
+                    for (int round = 0; round < 2; round++) {
+                        lose(atoi(argv[2]));
+                        if (round == 1 || fork() != 0) break;
+                    }
+                    wait(NULL);
+                    return 0;
+                }
+                if (argc == 2 && strcmp(argv[1], "self") == 0) for (;;) usleep(1000);
+                if (argc == 2) {
+                    sigset_t all, old;
+                    pthread_t thread;
+                    sigfillset(&all);
+                    pthread_sigmask(SIG_SETMASK, &all, &old);
+                    for (int i = 0; i < 2; i++) pthread_create(&thread, NULL, churn, NULL);
+                    pthread_sigmask(SIG_SETMASK, &old, NULL);
+                }
+                char line[32];
+                long size;
+                while ((size = read(0, line, sizeof line - 1)) > 0) {
+                    line[size] = 0;
+                    lose(atoi(line));
+                    if (write(1, "ok", 3) != 3) return 1;
+                }
+                return 0;
+            }
+            """
+        )
+        tool("gcc", ["-g", "-O0", "work.c", "-o", "work", "-pthread"])
         try write("plain.c", "int f(void *c) { return 0; }\n")
         tool("clang", ["-target", "bpfeb", "-O2", "-c", "plain.c", "-o", "big-endian.o"])
         let include = "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_tracing.h>\n"

@@ -34,12 +34,15 @@ package struct TargetPlan {
         _ requests: [AttachRequest],
         _ resolver: ProbeResolver,
         programs: [Int: Int],
+        allowsTraps: Bool = false,
         skipped: (String) -> Void
     ) throws(Failure) {
         builder = PlanBuilder()
         programIndices = programs
         var planner: SitePlanner
-        do { planner = try SitePlanner() } catch { throw Failure.internalError(error.description) }
+        do { planner = try SitePlanner(allowsTraps: allowsTraps) } catch {
+            throw Failure.internalError(error.description)
+        }
         var sites: [UInt64: (plan: PatchPlan, entries: [Pending], returns: [Pending])] = [:]
         var order: [UInt64] = []
         for request in requests {

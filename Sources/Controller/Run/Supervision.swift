@@ -90,6 +90,8 @@ struct Supervision: ~Copyable {
         }
         detach(targets, session, loop)
         if end.wantsReport { try results.report(session.view, isFinal: true) }
+        session.end()
+        restore(targets, loop)
         return end.status
     }
 
@@ -111,6 +113,8 @@ struct Supervision: ~Copyable {
                 requests,
                 resolver,
                 programs: programs,
+                // An int3 stays for as long as the probe: it would kill a thread that blocks its signal.
+                allowsTraps: ThreadAudit.threads(of: target.pid, blocking: ThreadAudit.traps).isEmpty,
                 skipped: { detail("left out: \($0)") }
             )
             for probe in made.probes { detail(probe.explanation) }
@@ -127,26 +131,35 @@ struct Supervision: ~Copyable {
     /// Takes the probes out of targets that go on without us.
     private func detach(_ targets: [Target], _ session: borrowing Session, _ loop: borrowing EventLoop) {
         for target in targets where !target.hasEnded {
-            let left: Bool
-            switch target.kind {
-            case .attached: left = Conversation(target, name: target.name).leave(session, loop)
-            // Its library went quiet once the probes were in place: it has to be asked anew.
-            case .child, .host, .follower: left = revisit(target, session, loop)
+            guard target.kind == .attached, !Conversation(target, name: target.name).leave(session, loop) else {
+                continue
             }
-            if !left {
-                messages.detail("\(target.name) did not say that its probes are out; they do nothing any more")
+            messages.detail("\(target.name) did not say that its probes are out; they do nothing any more")
+        }
+    }
+
+    /// Has the code of programs that we started, and that outlive us, put back.
+    ///
+    /// Their libraries went quiet once the probes were in place, so they are attached to for that; the session has ended
+    /// before, or it would count what attaching allocates.
+    private func restore(_ targets: [Target], _ loop: borrowing EventLoop) {
+        for target in targets where target.kind != .attached && !target.hasEnded {
+            if !revisit(target, loop) {
+                messages.detail("the code of \(target.name) stays patched and does nothing; ubpfrun clean restores it")
             }
         }
     }
 
-    private func revisit(_ target: Target, _ session: borrowing Session, _ loop: borrowing EventLoop) -> Bool {
+    private func revisit(_ target: Target, _ loop: borrowing EventLoop) -> Bool {
         guard let plan = try? Target.inspect([target.pid]).first, let library = try? Installation.current.library(),
             let visitor = try? Target.attach(plan, library: library)
         else { return false }
         defer { visitor.release() }
         let conversation = Conversation(visitor, name: target.name)
-        do throws(Failure) { try conversation.meet(loop) } catch { return false }
-        return conversation.leave(session, loop)
+        do throws(Failure) {
+            try conversation.meet(loop)
+            return try conversation.sweep(loop) > 0
+        } catch { return false }
     }
 
     private var commandName: String { options.command.first.map { fileName(of: $0) } ?? "the program" }

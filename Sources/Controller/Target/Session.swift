@@ -68,6 +68,9 @@ package struct Session: ~Copyable {
         return try Self.sealed("ubpf-plan", builder.finish(session: identifier))
     }
 
+    /// Lets go of the lock: from here on the probes of every target do nothing.
+    package func end() { _ = unsafe clinux_owner_unlock(Self.owner(of: view)) }
+
     /// What an agent knows the session by.
     package var identifier: UInt64 { unsafe view.header.pointee.session_id }
 

@@ -1,0 +1,237 @@
+import Foundation
+import Testing
+
+/// Whole runs of the built ubpfrun on processes that were running before.
+@Suite(.enabled(if: Files.shared != nil, "dist/ has not been built: make build"))
+struct AttachTests {
+    private func files() throws -> Files { try #require(Files.shared) }
+
+    @Test func exactCountsAndNothingLeft() throws {
+        let files = try files()
+        let worker = try Worker(files)
+        defer { worker.end() }
+        let before = worker.snapshot()
+        for _ in 0..<3 {
+            let session = try Session(files, ["memleak", "-f", "json", "-p", "\(worker.pid)"])
+            worker.lose(100)
+            let records = session.interrupt()
+            #expect(records.contains(#""bytes":4000,"count":100"#), "\(records)")
+        }
+        let after = worker.snapshot()
+        #expect(after.threads == before.threads)
+        #expect(after.files == before.files)
+        #expect(after.code == before.code)
+        #expect(worker.end() == 0)
+    }
+
+    @Test func severalSessionsOnOneFunction() throws {
+        let files = try files()
+        let worker = try Worker(files)
+        defer { worker.end() }
+        let before = worker.snapshot()
+        let first = try Session(files, ["memleak", "-f", "json", "-p", "\(worker.pid)"])
+        worker.lose(10)
+        let second = try Session(files, ["memleak", "-f", "json", "-p", "\(worker.pid)"])
+        worker.lose(20)
+        // The first one goes first: the second one's probes are on the same jumps.
+        #expect(first.interrupt().contains(#""bytes":1200,"count":30"#))
+        worker.lose(30)
+        #expect(second.interrupt().contains(#""bytes":2000,"count":50"#))
+        #expect(worker.snapshot().code == before.code)
+    }
+
+    @Test func killedControllersLeaveNothing() throws {
+        let files = try files()
+        let worker = try Worker(files)
+        defer { worker.end() }
+        let before = worker.snapshot()
+        for _ in 0..<5 {
+            let session = try Session(files, ["memleak", "-q", "-p", "\(worker.pid)"])
+            worker.lose(10)
+            session.kill()
+            var after = worker.snapshot()
+            for _ in 0..<100 where after != before {
+                usleep(10_000)
+                after = worker.snapshot()
+            }
+            #expect(after.code == before.code)
+            #expect(after.threads == before.threads)
+            #expect(after.files == before.files)
+        }
+        let result = try files.run(["clean", "-p", "\(worker.pid)"])
+        #expect(result.status == 0)
+        #expect(result.errors.contains("pid \(worker.pid): 0 places restored"))
+    }
+
+    @Test func threadsThatBlockSignals() throws {
+        let files = try files()
+        let worker = try Worker(files, ["threads"])
+        defer { worker.end() }
+        for _ in 0..<3 {
+            let session = try Session(files, ["memleak", "-f", "json", "-p", "\(worker.pid)"])
+            worker.lose(100)
+            #expect(session.interrupt().contains(#""bytes":4000,"count":100"#))
+        }
+        #expect(worker.end() == 0)
+    }
+
+    /// A child that outlives ubpfrun gets its code back, too.
+    @Test func childrenAreRestored() throws {
+        let files = try files()
+        let session = try Session(files, ["memleak", "-f", "json", "--", files.directory + "/work", "self"])
+        let pid = try #require(session.child)
+        defer { Foundation.kill(pid, SIGKILL) }
+        usleep(200_000)
+        #expect(Snapshot(pid).code != Snapshot.original)
+        session.terminate()
+        #expect(Snapshot(pid).code == Snapshot.original)
+    }
+
+    @Test func followsForkAndExec() throws {
+        let files = try files()
+        let work = files.directory + "/work"
+        let plain = try files.run(["memleak", "-f", "json", "--", work, "fork", "7"])
+        #expect(plain.output.contains(#""bytes":280,"count":7"#))
+        let forked = try files.run(["memleak", "-f", "json", "--follow-fork", "--", work, "fork", "7"])
+        #expect(forked.output.contains(#""bytes":560,"count":14"#))
+        let script = "\(work) fork 7; \(work) fork 7; exit 5"
+        let executed = try files.run(["memleak", "-f", "json", "--follow-exec", "--", "sh", "-c", script])
+        #expect(executed.status == 5)
+        // Each program has addresses of its own, so each has places of its own.
+        #expect(executed.output.components(separatedBy: #""bytes":560,"count":14"#).count == 3)
+    }
+
+    @Test func explainsSites() throws {
+        let result = try files().run(["--explain", "libc:malloc"])
+        #expect(result.output.contains("malloc at 0x"))
+        #expect(result.output.contains("risk: "))
+        let other = try files().run(["explain", "libc:setjmp"])
+        #expect(other.output.contains("no return probe: it returns twice"))
+        let unknown = try files().run(["explain", "libc:mallok"])
+        #expect(unknown.status == 66)
+        #expect(unknown.errors.contains("error[U201]"))
+    }
+}
+
+/// What can be seen of a process from outside.
+struct Snapshot: Equatable {
+    var threads: Set<String>
+    var files: Set<String>
+    /// Bytes of the allocation functions in memory.
+    var code: [UInt8]
+
+    init(_ pid: Int32) {
+        let list = { (name: String) in
+            Set((try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/\(name)")) ?? [])
+        }
+        threads = list("task")
+        files = list("fd")
+        let start = Self.base(of: pid)
+        code = Self.places.flatMap { Self.bytes(pid, start + $0) }
+    }
+
+    /// Offsets of functions that memleak patches, in the C library.
+    private static let places: [UInt64] = ["malloc", "free", "calloc", "realloc", "mmap", "munmap"].map {
+        (name: String) in
+        UInt64(UInt(bitPattern: dlsym(nil, name))) - base(of: getpid())
+    }
+
+    /// The same bytes in the C library's file, as this process has them.
+    static let original: [UInt8] = places.flatMap { bytes(getpid(), base(of: getpid()) + $0) }
+
+    private static func base(of pid: Int32) -> UInt64 {
+        let maps = (try? String(contentsOfFile: "/proc/\(pid)/maps", encoding: .utf8)) ?? ""
+        let line = maps.split(separator: "\n").first { $0.hasSuffix("/libc.so.6") } ?? ""
+        return UInt64(line.prefix { $0 != "-" }, radix: 16) ?? 0
+    }
+
+    private static func bytes(_ pid: Int32, _ address: UInt64) -> [UInt8] {
+        guard let memory = FileHandle(forReadingAtPath: "/proc/\(pid)/mem") else { return [] }
+        try? memory.seek(toOffset: address)
+        return [UInt8]((try? memory.read(upToCount: 16)) ?? Data())
+    }
+}
+
+/// A program that loses memory when it is told to.
+final class Worker {
+    private let process = Process()
+    private let input = Pipe()
+    private let output = Pipe()
+
+    init(_ files: Files, _ arguments: [String] = []) throws {
+        process.executableURL = URL(fileURLWithPath: files.directory + "/work")
+        process.arguments = arguments
+        process.standardInput = input
+        process.standardOutput = output
+        try process.run()
+        lose(1)
+    }
+
+    var pid: Int32 { process.processIdentifier }
+
+    /// Has it lose 40 bytes so many times, and waits until it has.
+    func lose(_ count: Int) {
+        input.fileHandleForWriting.write(Data("\(count)\n".utf8))
+        _ = output.fileHandleForReading.availableData
+    }
+
+    func snapshot() -> Snapshot { Snapshot(pid) }
+
+    /// Lets it end by itself; its exit code.
+    @discardableResult func end() -> Int32 {
+        try? input.fileHandleForWriting.close()
+        process.waitUntilExit()
+        return process.terminationStatus
+    }
+}
+
+/// A running ubpfrun whose probes are in place.
+final class Session {
+    private let process = Process()
+    private let output = Pipe()
+
+    init(_ files: Files, _ arguments: [String]) throws {
+        let ready = Pipe()
+        process.executableURL = URL(fileURLWithPath: "/bin/sh")
+        // Descriptor 9 is the ready line's; the shell becomes ubpfrun.
+        process.arguments =
+            ["-c", #"exec 9>&2 2>/dev/null; p=$1; shift; exec "$p" --ready-fd 9 "$@""#, "sh", files.program]
+            + [arguments[0]] + arguments.dropFirst()
+        process.standardOutput = output
+        process.standardError = ready
+        process.standardInput = FileHandle.nullDevice
+        try process.run()
+        let line = ready.fileHandleForReading.availableData
+        if !line.starts(with: Data("ready".utf8)) { throw NotReady() }
+    }
+
+    private struct NotReady: Error {}
+
+    /// The program that it started.
+    var child: Int32? {
+        let path = "/proc/\(process.processIdentifier)/task/\(process.processIdentifier)/children"
+        return (try? String(contentsOfFile: path, encoding: .utf8)).flatMap {
+            Int32($0.split(separator: " ").first ?? "")
+        }
+    }
+
+    /// Ends it as Ctrl-C does; what it printed.
+    func interrupt() -> String {
+        end(SIGINT)
+        return String(decoding: output.fileHandleForReading.availableData, as: UTF8.self)
+    }
+
+    func terminate() { end(SIGTERM) }
+
+    func kill() { end(SIGKILL) }
+
+    /// `Process.waitUntilExit` also waits for descendants that inherited its descriptors.
+    private func end(_ signal: Int32) {
+        Foundation.kill(process.processIdentifier, signal)
+        let path = "/proc/\(process.processIdentifier)/stat"
+        for _ in 0..<2000 {
+            guard let text = try? String(contentsOfFile: path, encoding: .utf8), !text.contains(") Z ") else { return }
+            usleep(5000)
+        }
+    }
+}
