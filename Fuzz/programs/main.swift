@@ -172,6 +172,8 @@ let verdicts = arguments.isVerified && arguments.engines.contains(.kernel) ? try
 while done < arguments.count, arguments.seconds == 0 || seconds() - start < arguments.seconds {
     currentSeed = seed
     if done & 255 == 0 { alarm(20) }
+    // One that is found is made smaller for 20 s.
+    if arguments.isVerified { alarm(60) }
     if arguments.isWild {
         report(try compareWild(seed: seed).difference)
         report(try compareUndefined(seed: seed))
@@ -181,7 +183,7 @@ while done < arguments.count, arguments.seconds == 0 || seconds() - start < argu
     }
     if arguments.isShown { print(showVerdicts(seed: seed, isForKernel: verdicts != nil)) }
     if let folder = arguments.folder {
-        write(VerifiedProgram.make(seed: seed), to: "\(folder)/\(seed)")
+        write(VerifiedCase.make(seed: seed).instructions, to: "\(folder)/\(seed)")
         seed += 1
         done += 1
         continue

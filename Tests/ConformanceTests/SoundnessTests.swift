@@ -26,6 +26,20 @@ import Testing
         #expect(counts.runs >= counts.accepted * 6)
     }
 
+    /// No kind of program is refused as a whole, and none is accepted as a whole.
+    @Test func everyKindOfProgramHasBothVerdicts() throws {
+        var counts = SoundnessCounts()
+        for seed in UInt64(1001)...1500 {
+            let fault = try checkSoundness(seed: seed, &counts)
+            #expect(fault == nil, "seed \(seed)")
+        }
+        #expect(counts.kinds.count == 6)
+        for (kind, verdicts) in counts.kinds {
+            #expect(verdicts.accepted >= 2 && verdicts.accepted < verdicts.made, "\(kind): \(counts.description)")
+        }
+        #expect(counts.compared > 100)
+    }
+
     /// An operator that does something else than the verifier thinks leaves the recorded states.
     @Test(arguments: [
         PlantedMistake.mov32KeepsUpperHalf, .add32KeepsUpperHalf, .compareOffByOne, .signedCompareIsUnsigned,

@@ -25,6 +25,8 @@ package final class SessionFixture {
     package var contextSize = 0
     private let contextMemory = UnsafeMutableRawPointer.allocate(byteCount: 4096, alignment: 16)
     package var contextAddress: UInt64 { UInt64(UInt(bitPattern: contextMemory)) }
+    /// Where the packet of a run lies; empty without one.
+    package private(set) var packet: Range<UInt64> = 0..<0
     private var code: CompiledPrograms?
     private let engine: SessionEngine
 
@@ -91,6 +93,18 @@ package final class SessionFixture {
         context.pointee.cpu_slot = -1
         context.pointee.pid_tgid = UInt64(cruntime_tid())
         return view
+    }
+
+    /// Gives programs a packet, and a `struct xdp_md` that says where it is.
+    package func setPacket(_ range: Range<UInt64>) {
+        packet = range
+        let words = contextMemory.assumingMemoryBound(to: UInt32.self)
+        words[0] = UInt32(truncatingIfNeeded: range.lowerBound)
+        words[1] = UInt32(truncatingIfNeeded: range.upperBound)
+        words[2] = words[0]
+        context.pointee.packet_low = range.lowerBound
+        context.pointee.packet_high = range.upperBound
+        prepareWindows(context)
     }
 
     /// Runs a program of the session on a stack of zeros.

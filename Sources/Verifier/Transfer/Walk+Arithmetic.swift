@@ -160,6 +160,7 @@ extension Walk {
                 register
             )
         }
+        decideMove()
         let isZero = amount.constant == 0
         switch pointer.kind {
         case .context, .mapValue, .mapKey, .stack, .packet, .packetMeta, .memory: break

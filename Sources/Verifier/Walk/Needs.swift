@@ -36,8 +36,8 @@ struct Needs: Equatable {
 ///
 /// Numbers that end up in addresses and sizes are found through arithmetic, moves and the stack. Some things show only on
 /// the way, and the walk tells them to `decide`: comparisons matter only where they decide something, since a jump that was
-/// walked both ways is covered whichever way another path takes; and few registers but r10 point to the stack. States that
-/// were compared before were walked to their ends without, so nothing has to be taken back.
+/// walked both ways is covered whichever way another path takes; few registers but r10 point to the stack; and few sums are
+/// pointers. States that were compared before were walked to their ends without, so nothing has to be taken back.
 struct NeedsAnalysis {
     private let layout: Layout
     private(set) var needs: [Needs]
@@ -45,6 +45,8 @@ struct NeedsAnalysis {
     /// What is needed of r0 where each function ends.
     private var returned: [Needs]
     private var isDecided: [Bool]
+    /// A number is added to a pointer, or subtracted from it.
+    private var isMoving: [Bool]
     /// Registers that the contract of each function speaks of.
     private let contracts: [UInt16]
     /// Programs must not move pointers out of their objects, used or not.
@@ -70,6 +72,7 @@ struct NeedsAnalysis {
         let count = layout.instructions.count
         needs = Array(repeating: Needs(), count: count)
         isDecided = Array(repeating: decidesAll, count: count)
+        isMoving = Array(repeating: false, count: count)
         isQueued = Array(repeating: true, count: count)
         // A global function must return a number, whoever calls it.
         returned = functions.map { $0.contract == nil ? Needs() : Needs(live: 1, relevant: 1) }
@@ -96,6 +99,14 @@ struct NeedsAnalysis {
     mutating func decide(_ index: Int) {
         guard !isDecided[index] else { return }
         isDecided[index] = true
+        queue(index)
+        run()
+    }
+
+    /// From here on, the numbers added at an instruction matter: one of them is a pointer.
+    mutating func move(_ index: Int) {
+        guard !isMoving[index] else { return }
+        isMoving[index] = true
         queue(index)
         run()
     }
@@ -156,7 +167,8 @@ struct NeedsAnalysis {
         result.live |= instruction.reads.bits
         switch instruction.opcode.shape {
         case .arithmetic(let op, _, let operand):
-            if isStrict, operand == .reg, op == .add || op == .sub { result.relevant |= dst | src }
+            // How far a pointer is moved is checked even where nothing uses it.
+            if isMoving[index] || isStrict, operand == .reg, op == .add || op == .sub { result.relevant |= dst | src }
             guard matters else { break }
             if op != .mov { result.relevant |= dst }
             if operand == .reg { result.relevant |= src }

@@ -278,6 +278,9 @@ struct Walk {
     /// What was seen at the present instruction makes more numbers matter, see `NeedsAnalysis`.
     mutating func decide() { needs.decide(pc) }
 
+    /// A pointer is moved at the present instruction, see `NeedsAnalysis`.
+    mutating func decideMove() { needs.move(pc) }
+
     // MARK: - Identities
 
     mutating func makeID() -> UInt32 {

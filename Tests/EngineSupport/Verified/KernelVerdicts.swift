@@ -12,12 +12,17 @@ package final class KernelVerdicts {
         case morePrecise = "more precise (shown safe by runs)"
         /// The same, but a mutation made a call of a helper that only the kernel has.
         case notRun = "more precise (cannot run here)"
+        /// Frames of more than 512 bytes in all: the kernel has stacks for those of probes elsewhere, processes have not.
+        case policy = "refused on purpose"
         /// We refuse what the kernel accepts.
         case lessPrecise = "less precise"
         case unsound = "UNSOUND"
     }
 
-    private let maps: [Held]
+    /// A program array holds programs of one type.
+    private let maps, packetMaps: [Held]
+    /// What maps of maps hold.
+    private let inner: Held
     package private(set) var counts: [Outcome: Int] = [:]
     /// Of the less precise ones, by our rule; of the more precise ones, by the kernel's message.
     private var rules: [String: Int] = [:]
@@ -26,19 +31,23 @@ package final class KernelVerdicts {
     private var runs = 0
 
     package init() throws {
-        maps = try VerifiedMap.allCases.map { try Held($0) }
+        let inner = try Held(.array, nil)
+        maps = try VerifiedMap.allCases.map { try Held($0, inner.descriptor) }
+        packetMaps = try VerifiedMap.allCases.map { try Held($0, inner.descriptor) }
+        self.inner = inner
     }
 
     /// Arrays hold no types that cannot be copied.
     private final class Held {
         let map: KernelMap
 
-        init(_ map: VerifiedMap) throws {
+        init(_ map: VerifiedMap, _ inner: Int32?) throws {
             self.map = try KernelMap(
-                type: map == .hash ? .hash : .array,
+                type: map.type,
                 keySize: map.keySize,
                 valueSize: map.valueSize,
-                maxEntries: map.maxEntries
+                maxEntries: map.maxEntries,
+                innerMap: map == .outer ? inner : nil
             )
         }
 
@@ -47,7 +56,7 @@ package final class KernelVerdicts {
 
     /// Compares the verdicts on a program; what is wrong where we accept a program that goes wrong.
     package func compare(seed: UInt64, runs count: Int = 20) throws -> String? {
-        let program = VerifiedProgram.make(seed: seed, isForKernel: true)
+        let program = VerifiedCase.make(seed: seed, isForKernel: true)
         let message: String?
         do {
             try load(program)
@@ -65,16 +74,24 @@ package final class KernelVerdicts {
         switch (error, message) {
         case (nil, nil): add(.bothAccept)
         case (.some, .some): add(.bothRefuse)
+        case (let error?, nil) where error.rule == .stackTooDeep: add(.policy)
         case (let error?, nil):
             add(.lessPrecise)
             note("\(error.rule)", seed, &rules)
-        case (nil, .some) where program.contains(where: \.callsForeignHelper): add(.notRun)
+        case (nil, let message?) where program.isForKernelOnly:
+            // A reason that is no matter of precision needs no run.
+            if Self.isHard(message) {
+                add(.unsound)
+                return "the kernel refuses a program (\(message))\n\(listing(program.instructions))"
+            }
+            add(.notRun)
         case (nil, let message?):
             let inputs = VerifiedSession.inputs(seed: seed, count: count)
             for engine in [SessionEngine.vm, .checkedJIT] {
-                if let fault = try VerifiedSession.fault(program, inputs, engine) {
+                if let fault = try VerifiedSession.fault(program, inputs, engine).fault {
                     add(.unsound)
-                    return "the kernel refuses a program (\(message)), and it goes wrong: \(fault)\n\(listing(program))"
+                    return
+                        "the kernel refuses a program (\(message)), and it goes wrong: \(fault)\n\(listing(program.instructions))"
                 }
                 runs += inputs.count
             }
@@ -85,7 +102,7 @@ package final class KernelVerdicts {
     }
 
     /// What the kernel says of a program.
-    func verdict(on program: [Instruction]) -> String {
+    func verdict(on program: VerifiedCase) -> String {
         do throws(KernelError) {
             try load(program)
             return "accepts it"
@@ -94,9 +111,18 @@ package final class KernelVerdicts {
         }
     }
 
-    private func load(_ program: [Instruction]) throws(KernelError) {
+    /// Not a reason that a verifier which knows numbers better may pass over.
+    private static func isHard(_ message: String) -> Bool {
+        ![
+            "unbounded", "min value", "max value", "math between", "outside of", "map_value_or_null", "reserved fields",
+            "zero-sized", "tail_call is not allowed", "invalid may_goto imm",
+        ].contains { message.contains($0) }
+    }
+
+    private func load(_ program: VerifiedCase) throws(KernelError) {
+        let maps = program.type == .xdp ? packetMaps : maps
         _ = try KernelProgram(
-            program.map { instruction in
+            program.instructions.map { instruction in
                 var changed = instruction
                 switch instruction.opcode {
                 case .loadMap where maps.indices.contains(Int(instruction.imm)):
@@ -109,7 +135,7 @@ package final class KernelVerdicts {
                 }
                 return changed
             },
-            type: .kprobe
+            type: program.type
         )
     }
 
@@ -151,9 +177,15 @@ package final class KernelVerdicts {
     }
 }
 
-extension Instruction {
-    /// Calls a helper that this runtime does not have.
-    fileprivate var callsForeignHelper: Bool {
-        opcode == .callHelper && UInt32(exactly: imm).flatMap(Helper.init)?.support != .implemented
+extension VerifiedCase {
+    /// Calls a helper that this runtime does not have, or uses maps of maps.
+    fileprivate var isForKernelOnly: Bool {
+        instructions.contains { instruction in
+            switch instruction.opcode {
+            case .callHelper: UInt32(exactly: instruction.imm).flatMap(Helper.init)?.support != .implemented
+            case .loadMap: instruction.imm == VerifiedMap.outer.index
+            default: false
+            }
+        }
     }
 }

@@ -12,7 +12,7 @@ package struct KnownMistake: Sendable, CustomStringConvertible {
     package func fault() throws -> String? {
         let program = try Assembly(program).instructions
         do throws(VerifierError) {
-            _ = try verify(VerifiedSession.subject(program))
+            _ = try verify(VerifiedSession.subject(VerifiedCase(program)))
             return "'\(name)' is accepted\n\(listing(program))"
         } catch {
             return error.rule == rule ? nil : "'\(name)' is refused for another reason: \(error)"
@@ -113,6 +113,15 @@ package struct KnownMistake: Sendable, CustomStringConvertible {
                 .mov64(.r0, 0), .exit, .label("second"), .store64(.r2, 16, 0), .mov64(.r0, 0), .exit,
             ],
             rule: .stackBounds
+        ),
+        KnownMistake(
+            name: "a number that moves a pointer which nothing uses",
+            program: [
+                .mov64(.r6, .r1), .call("f"), .loadMapValue(.r2, 0, 0), .add64(.r2, .r0), .mov64(.r0, 0), .exit,
+                .function("f"), .loadMap(.r2, Int32(VerifiedMap.programs.index)), .mov64(.r3, 0), .call(.tailCall),
+                .mov64(.r0, 22), .exit,
+            ],
+            rule: .pointerArithmetic
         ),
         KnownMistake(
             name: "an address as the number of rounds",

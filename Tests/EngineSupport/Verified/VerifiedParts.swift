@@ -1,4 +1,4 @@
-internal import ISA
+package import ISA
 
 // Loops, calls, maps and helpers of programs for the verifier.
 
@@ -7,23 +7,56 @@ package enum VerifiedMap: Int64, CaseIterable {
     /// The inputs: one value of 64 bytes.
     case words
     case array, hash
+    /// Constant data, which is what `constantBytes` says.
+    case constants
+    case ring
+    case programs
+    /// Its values are maps like `array`; in the kernel only.
+    case outer
 
     var index: Int64 { rawValue }
-    package var keySize: Int { self == .hash ? 8 : 4 }
+    package var type: MapType {
+        switch self {
+        case .words, .array, .constants: .array
+        case .hash: .hash
+        case .ring: .ringBuffer
+        case .programs: .programArray
+        case .outer: .arrayOfMaps
+        }
+    }
+    /// Programs have pointers to its values.
+    var hasValues: Bool { self != .ring && self != .programs && self != .outer }
+    package var keySize: Int {
+        switch self {
+        case .words, .array, .constants, .programs, .outer: 4
+        case .hash: 8
+        case .ring: 0
+        }
+    }
     package var valueSize: Int {
         switch self {
         case .words: 64
         case .array: 48
         case .hash: 32
+        case .constants: Self.constantBytes.count
+        case .ring: 0
+        case .programs, .outer: 4
         }
     }
     package var maxEntries: Int {
         switch self {
-        case .words: 1
+        case .words, .constants: 1
         case .array: 5
         case .hash: 4
+        case .ring: 4096
+        case .programs, .outer: 2
         }
     }
+
+    /// Offsets, some of them too large.
+    static let constantBytes: [UInt8] = [
+        5, 0, 0, 0, 60, 0, 0, 0, 200, 0, 0, 0, 0, 0, 0, 0, 16, 0, 8, 255, 255, 255, 255, 255,
+    ]
 }
 
 extension VerifiedProgram {
@@ -282,6 +315,14 @@ extension VerifiedProgram {
         emit(.callHelper, imm: 2)
         forgetCalled()
         set(.r0, scalar: nil)
+    }
+
+    /// A program with an instruction or two changed.
+    static func mutated(_ program: [Instruction], seed: UInt64) -> [Instruction] {
+        var holder = VerifiedProgram(random: SeededGenerator(seed: ~seed), isForKernel: false)
+        holder.code = program
+        holder.mutate()
+        return holder.code
     }
 
     /// Changes an instruction or two a little, as fuzzers do.

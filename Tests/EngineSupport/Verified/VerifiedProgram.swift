@@ -30,7 +30,7 @@ package struct VerifiedProgram {
         return program.code
     }
 
-    private init(random: SeededGenerator, isForKernel: Bool) {
+    init(random: SeededGenerator, isForKernel: Bool) {
         self.random = random
         self.isForKernel = isForKernel
     }

@@ -1,0 +1,95 @@
+internal import ISA
+
+// Loops that may have no end, and calls that may go too deep.
+
+extension ProgramWriter {
+    /// Jumps to and fro, with rounds that are limited and others that are not.
+    mutating func loops() {
+        code = prologue() + [.mov64(.r8, 0), .store64(.r10, -8, 0)]
+        let count = Int(number(3...8))
+        let names = (0..<count).map { _ in label("at") }
+        for index in 0..<count {
+            code.append(.label(names[index]))
+            let back = names[Int(number(0...Int64(index)))]
+            let on = index + 1 < count ? names[Int(number(Int64(index) + 1...Int64(count) - 1))] : back
+            code += step(back: back, on: on)
+        }
+        code += [.mov64(.r0, 0), .exit]
+    }
+
+    private mutating func step(back: String, on: String) -> [Statement] {
+        switch number(0...13) {
+        case 0...1: return [.mayGoto(to: on)]
+        case 2: return [.mayGoto(to: back)]
+        case 3: return padding()
+        case 4: return [.jumpNotEqual(.r7, number(0...3), to: chance(50) ? back : on)]
+        case 5: return [.jumpEqual(.r8, number(0...3), to: chance(50) ? back : on)]
+        case 6: return [.add64(.r8, 1), .jumpLess(.r8, number(1...20), to: back)]
+        case 7: return [.mov64(.r8, number(0...2))]
+        case 8: return [.load64(.r6, .r10, -8), .jumpEqual(.r6, number(0...2), to: chance(60) ? back : on)]
+        case 9: return [.store64(.r10, -8, number(0...2)), .mov64(.r6, 0)]
+        case 10:
+            let (name, end) = (label("limited"), label())
+            functions.append([
+                .function(name), .mayGoto(to: end), .mov64(.r0, number(0...1)), .exit, .label(end),
+                .mov64(.r0, number(0...1)), .exit,
+            ])
+            return [.call(name), .jumpEqual(.r0, 0, to: chance(60) ? back : on)]
+        case 11:
+            guard !isForKernel else { return [.mayGoto(to: on)] }
+            let name = label("round")
+            functions.append([
+                .function(name), pick([.store64(.r2, 0, 1), .store64(.r2, 0, .r1), .load64(.r0, .r2)]),
+                .mov64(.r0, 0), .exit,
+            ])
+            return [
+                .mov64(.r1, number(0...3)), .loadFunction(.r2, name), .mov64(.r3, .r10), .add64(.r3, -8),
+                .mov64(.r4, 0), .call(.loop),
+            ]
+        case 12: return [.mayGoto(to: on), .jump(to: on)]
+        default: return [.jump(to: chance(30) ? back : on)]
+        }
+    }
+
+    // MARK: - Depth
+
+    /// Functions that call one another, themselves or through helpers, with frames of all sizes.
+    mutating func calls() {
+        let count = Int(number(2...9))
+        let names = (0..<count).map { _ in label("f") }
+        let isRecursive = chance(20)
+        let size = { (writer: inout Self) -> Int64 in -8 * writer.pick([1, 1, 1, 4, 8, 20, 32, 40, 62]) }
+        code = [.store64(.r10, Int32(size(&self)), 1)] + deeper(names, 0, isRecursive) + [.mov64(.r0, 0), .exit]
+        for (index, name) in names.enumerated() {
+            functions.append(
+                [.function(name)] + (chance(60) ? [.store64(.r10, Int32(size(&self)), 1)] : [])
+                    + (index + 1 < count || isRecursive ? deeper(names, index + 1, isRecursive) : [])
+                    + [.mov64(.r0, 0), .exit]
+            )
+        }
+        // What a function calls that it is given.
+        functions.append([
+            .function("given"), .store64(.r10, Int32(size(&self)), 1), .mov64(.r2, .r1), .mov64(.r1, 1),
+            .mov64(.r3, 0), .mov64(.r4, 0), .call(.loop), .mov64(.r0, 0), .exit,
+        ])
+    }
+
+    private mutating func deeper(_ names: [String], _ start: Int, _ isRecursive: Bool) -> [Statement] {
+        if start >= names.count, !isRecursive { return [] }
+        let first = isRecursive && chance(40) ? 0 : min(start, names.count - 1)
+        let next = names[chance(75) ? first : Int(number(Int64(first)...Int64(names.count) - 1))]
+        switch number(0...(isForKernel ? 5 : 9)) {
+        case 0...5: return [.call(next)]
+        case 6: return [.loadFunction(.r1, next), .call("given")]
+        case 7...8:
+            return [
+                .mov64(.r1, 1), .loadFunction(.r2, next), .mov64(.r3, 0), .mov64(.r4, 0), .call(.loop),
+            ]
+        default:
+            return [
+                .loadMap(.r1, Int32(VerifiedMap.array.index)), .loadFunction(.r2, next), .mov64(.r3, 0),
+                .mov64(.r4, 0), .call(.forEachMapElem),
+            ]
+        }
+    }
+}
