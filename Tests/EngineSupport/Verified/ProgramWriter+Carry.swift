@@ -14,6 +14,10 @@ extension ProgramWriter {
             carryBytes()
             return
         }
+        if chance(12) {
+            carryLink()
+            return
+        }
         let good = number(1...40)
         let bad = pick([1000, 1000, 1000, good, number(0...63)])
         code += split([.mov64(.r8, good)], [.mov64(.r8, bad)]) + maybePadding()
@@ -274,6 +278,24 @@ extension ProgramWriter {
         code += [rounds, .loadFunction(.r2, name), .mov64(.r3, .r8), .mov64(.r4, 0), .call(.loop)]
         if chance(50) { code += maybePadding() + [.load64(.r8, .r10, -8)] + sink(1000) }
         code += [.mov64(.r0, 0), .exit]
+    }
+
+    /// Two numbers that are one on one path only; what is learnt of the first is used of the second.
+    private mutating func carryLink() {
+        let end = label()
+        let words = UInt32(VerifiedMap.words.index)
+        let load: [Statement] = [.loadMapValue(.r6, words, 8), .load64(.r6, .r6)]
+        let place: Int32 = -16
+        let isStored = chance(40)
+        let copy: [Statement] = isStored ? [.store64(.r10, place, .r8)] : [.mov64(.r6, .r8)]
+        let other: [Statement] = isStored ? load + [.store64(.r10, place, .r6)] : load
+        code += [.loadMapValue(.r8, words, 0), .load64(.r8, .r8)]
+        if chance(40) { code.append(.op(.and64Imm, dst: .r8, imm: 255)) }
+        code += split(copy, other) + padding()
+        if isStored { code.append(.load64(.r6, .r10, place)) }
+        code += [.jumpGreater(.r6, number(20...63), to: end)] + maybePadding(30)
+        code += [.loadMapValue(.r2, words, 0), .add64(.r2, .r8), .load8(.r0, .r2)]
+        code += [.label(end), .mov64(.r0, 0), .exit]
     }
 
     /// What the bytes of two slots are.
