@@ -69,7 +69,7 @@ import Testing
         let library = try Fixtures.library.get()
         let target = try Target(application.command).ready()
         var count = 0
-        while target.isAlive, !target.text.hasSuffix(application.result), count < (isTorture ? 1000 : 50) {
+        while target.isAlive, !target.text.hasSuffix(application.result), count < (isTorture ? 1000 : 15) {
             do { try target.inject(library) } catch {
                 guard !target.isAlive || target.text.hasSuffix(application.result) else { throw error }
                 break
@@ -97,11 +97,16 @@ import Testing
         let load = try Target([
             "/usr/bin/redis-benchmark", "-p", "\(port)", "-q", "-n", "100000", "-t", "set,get,lpush",
         ])
-        for _ in 0..<(isTorture ? 800 : 50) { try target.inject(library) }
+        for _ in 0..<(isTorture ? 800 : 10) { try target.inject(library) }
         #expect(load.end() == 0)
         #expect(!load.text.contains("rror"), "\(load.text)")
         #expect(eventually { target.snapshot().files == before.files })
-        #expect(target.snapshot().threads == before.threads)
+        // jemalloc starts threads of its own when an arena comes into use.
+        let others = target.snapshot().threads.filter { thread in
+            let name = try? String(contentsOfFile: "/proc/\(target.pid)/task/\(thread)/comm", encoding: .utf8)
+            return name != "jemalloc_bg_thd\n" || before.threads.contains(thread)
+        }
+        #expect(others == before.threads)
         #expect(target.end(SIGTERM) == 0)
     }
 }

@@ -69,7 +69,7 @@ import Testing
     @Test func sixteenThreadsThatAllocate() throws {
         let target = try Target([Fixtures.program("allocate"), "16", "1"]).ready()
         let before = target.snapshot()
-        let count = isTorture ? 1000 : 100
+        let count = isTorture ? 1000 : 20
         var stopped: [UInt64] = []
         for _ in 0..<count { stopped.append(try target.inject(library).injected.stoppedNanoseconds) }
         #expect(target.snapshot().threads == before.threads)
@@ -93,7 +93,7 @@ import Testing
             } catch { guard !target.isAlive else { throw error } }
             count += 1
         }
-        #expect(count > 5)
+        #expect(count > 1)
         #expect(target.end() == 0)
         #expect(target.text == "ready\ninterrupted 0 early 0\n", "\(count) injections")
     }
@@ -153,7 +153,7 @@ import Testing
             [Fixtures.program("allocate"), "4", "1"],
             environment: ["LD_PRELOAD=/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"]
         ).ready()
-        for _ in 0..<(isTorture ? 300 : 30) { try target.inject(library) }
+        for _ in 0..<(isTorture ? 300 : 10) { try target.inject(library) }
         #expect(target.end(SIGTERM) == 0)
         #expect(target.text == "ready\nwrong 0\n")
     }

@@ -58,7 +58,7 @@ import Testing
     @Test func targetsThatEnd() throws {
         let library = try Fixtures.library.get()
         var generator = SystemRandomNumberGenerator()
-        for _ in 0..<(isTorture ? 200 : 30) {
+        for _ in 0..<(isTorture ? 200 : 6) {
             let target = try Target([Fixtures.program("allocate"), "4", "1"]).ready()
             let delay = UInt32.random(in: 0..<60_000, using: &generator)
             let pid = target.pid
@@ -68,7 +68,7 @@ import Testing
             }
             killer.start()
             let started = clinux_now()
-            for _ in 0..<50 {
+            for _ in 0..<(isTorture ? 50 : 10) {
                 guard let error = failure(target, library) else { continue }
                 #expect([.noProcess, .targetEnded, .failed, .busy, .notPermitted].contains(error.kind), "\(error)")
                 break
@@ -78,7 +78,9 @@ import Testing
         }
         let target = try Target([Fixtures.program("hold"), "exec", "3"]).ready()
         var successes = 0
-        while target.isAlive, !target.text.contains("done") {
+        var attempts = 0
+        while target.isAlive, !target.text.contains("done"), attempts < (isTorture ? 1000 : 4) {
+            attempts += 1
             if failure(target, library) == nil { successes += 1 }
         }
         #expect(target.end() == 0)
@@ -90,10 +92,12 @@ import Testing
         let library = try Fixtures.library.get()
         let target = try Target([Fixtures.program("allocate"), "2", "1"]).ready()
         let before = target.snapshot()
-        for _ in 0..<(isTorture ? 200 : 40) {
+        for _ in 0..<(isTorture ? 200 : 12) {
             let driver = try Target([Fixtures.driver, "\(target.pid)", library, "100000"])
             usleep(UInt32.random(in: 20_000..<300_000))
-            #expect(driver.end(SIGKILL) == SIGKILL, "\(driver.text)")
+            let status = driver.end(SIGKILL)
+            // The one before may still be finishing what it began, under its shield.
+            #expect(status == SIGKILL || driver.text.contains("U107"), "\(driver.text)")
             #expect(target.isAlive)
         }
         #expect(eventually(seconds: 20) { target.snapshot().threads == before.threads })
