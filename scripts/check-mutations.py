@@ -142,7 +142,7 @@ MUTATIONS = {
     "verifier-range-off-by-one": (
         TRANSFER + "Walk+Memory.swift", "beyond || end > Int64(limit)", "beyond || end > Int64(limit) + 1", VERIFIER),
     "verifier-stack-off-by-one": (
-        TRANSFER + "Walk+Stack.swift", "last + Int64(size) <= 0 else", "last + Int64(size) <= 1 else", VERIFIER),
+        TRANSFER + "Walk+Stack.swift", "last <= -Int64(size) else", "last <= 1 - Int64(size) else", VERIFIER),
     "verifier-callback-sees-one-round-less": (
         TRANSFER + "Walk+Call.swift", "arguments[0] = .scalar(.range(0...limit - 1))",
         "arguments[0] = .scalar(.range(0...max(limit, 2) - 2))", VERIFIER),
@@ -152,9 +152,9 @@ MUTATIONS = {
     "verifier-store-frees-two-slots": (
         WALK + "Needs.swift", "result.slots &= ~written }", "result.slots &= ~(written | written >> 1) }", VERIFIER),
     "verifier-fetched-number-is-not-relevant": (
-        WALK + "Needs.swift", "if after.relevant & kills != 0 { result.slots |= touched }\n", "", VERIFIER),
+        WALK + "Needs.swift", "if after.relevant & kills != 0 { result.read(touched) }\n", "", VERIFIER),
     "verifier-key-is-not-relevant": (
-        WALK + "Needs.swift", "if helper == .mapLookupElem, isDecided[index] { result.slots |= keySlots(index) }\n", "", VERIFIER),
+        WALK + "Needs.swift", "if helper == .mapLookupElem, isDecided[index] { result.read(keySlots(index)) }\n", "", VERIFIER),
     "verifier-reads-do-not-go-on": (
         WALK + "Walk.swift", "for frame in 0...state.depth { markRead(frame, old.reads[frame]) }\n", "", VERIFIER),
     "verifier-links-are-not-compared": (
