@@ -15,6 +15,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define MAX_THREADS 65536
+#define OWN_CALLS 16384
 #define MAX_ALLOCATIONS (4 << 20)
 #define MAX_STACKS 65536
 
@@ -40,7 +41,7 @@ struct alloc_info {
 
 /* The outermost allocation call that a thread is in. */
 struct pending {
-	/* Stack pointer on entry: calls made from inside this one have a lower one. */
+	/* Stack pointer on entry: calls made from inside this one have a lower one. 0: in none. */
 	__u64 sp;
 	__u64 size;
 	/* posix_memalign: where the address will be stored. */
@@ -51,6 +52,21 @@ struct pending {
 	__u64 is_recorded;
 };
 
+/* A thread's own place for it, by the low bits of its id. The first one that comes by keeps it. */
+struct own_call {
+	__u32 tid;
+	__u32 padding;
+	struct pending call;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, OWN_CALLS);
+	__type(key, __u32);
+	__type(value, struct own_call);
+} own_calls SEC(".maps");
+
+/* For threads whose place is another's. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_THREADS);
@@ -91,6 +107,17 @@ static __always_inline bool is_wanted(__u64 size)
 	return sample_every_n <= 1 || __sync_fetch_and_add(&sample_counter, 1) % sample_every_n == 0;
 }
 
+static __always_inline struct pending *find_own(__u32 tid)
+{
+	__u32 index = tid & (OWN_CALLS - 1);
+	struct own_call *own = bpf_map_lookup_elem(&own_calls, &index);
+	if (!own)
+		return NULL;
+	if (own->tid != tid && (own->tid || __sync_val_compare_and_swap(&own->tid, 0, tid)))
+		return NULL;
+	return &own->call;
+}
+
 /*
  * Notes the call that the thread enters, unless it is inside another. An equal stack pointer is the same call once more: an alias
  * (memalign and aligned_alloc in glibc 2.36) or a tail call; the last one that is entered counts, the first that returns records.
@@ -99,10 +126,19 @@ static __always_inline int enter(struct pt_regs *ctx, __u64 size, __u64 memptr, 
 {
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
 	__u64 sp = PT_REGS_SP(ctx);
-	struct pending *outer = bpf_map_lookup_elem(&sizes, &tid);
+	struct pending *own = find_own(tid);
+	struct pending *outer = own ? own : bpf_map_lookup_elem(&sizes, &tid);
 	if (outer && is_inside(outer, sp))
 		return 0;
 
+	if (own && !old_address) {
+		own->sp = sp;
+		own->size = size;
+		own->memptr = memptr;
+		own->old_address = 0;
+		own->is_recorded = is_wanted(size);
+		return 0;
+	}
 	struct pending call = {.sp = sp, .size = size, .memptr = memptr};
 	call.is_recorded = is_wanted(size);
 	if (old_address) {
@@ -113,7 +149,10 @@ static __always_inline int enter(struct pt_regs *ctx, __u64 size, __u64 memptr, 
 			bpf_map_delete_elem(&allocs, &old_address);
 		}
 	}
-	bpf_map_update_elem(&sizes, &tid, &call, BPF_ANY);
+	if (own)
+		*own = call;
+	else
+		bpf_map_update_elem(&sizes, &tid, &call, BPF_ANY);
 	return 0;
 }
 
@@ -121,16 +160,18 @@ static __always_inline int enter(struct pt_regs *ctx, __u64 size, __u64 memptr, 
 static __always_inline int leave(struct pt_regs *ctx, __u64 address)
 {
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
-	struct pending *call = bpf_map_lookup_elem(&sizes, &tid);
+	struct pending *own = find_own(tid);
+	struct pending *call = own ? own : bpf_map_lookup_elem(&sizes, &tid);
 	/* After the return, the outermost call's stack pointer is above its entry's, an inner call's is not. */
-	if (!call || is_inside(call, PT_REGS_SP(ctx) - sizeof(__u64)))
+	if (!call || !call->sp || is_inside(call, PT_REGS_SP(ctx) - sizeof(__u64)))
 		return 0;
 
 	if (address) {
 		if (call->is_recorded) {
 			struct alloc_info info = {
 				.size = call->size,
-				.timestamp_ns = bpf_ktime_get_ns(),
+				/* As of the last timer tick; ages are told in milliseconds. */
+				.timestamp_ns = bpf_ktime_get_coarse_ns(),
 				.stack_id = bpf_get_stackid(ctx, &stack_traces, stack_flags),
 			};
 			if (bpf_map_update_elem(&allocs, &address, &info, BPF_ANY))
@@ -140,7 +181,10 @@ static __always_inline int leave(struct pt_regs *ctx, __u64 address)
 		/* The block was not moved and is still the caller's. A size of 0 has freed it. */
 		bpf_map_update_elem(&allocs, &call->old_address, &call->old, BPF_ANY);
 	}
-	bpf_map_delete_elem(&sizes, &tid);
+	if (own)
+		own->sp = 0;
+	else
+		bpf_map_delete_elem(&sizes, &tid);
 	return 0;
 }
 
@@ -199,8 +243,9 @@ int BPF_URETPROBE(posix_memalign_exit)
 {
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
 	__u64 address = 0;
-	struct pending *call = bpf_map_lookup_elem(&sizes, &tid);
-	if (call && call->memptr && (int)PT_REGS_RC(ctx) == 0)
+	struct pending *own = find_own(tid);
+	struct pending *call = own ? own : bpf_map_lookup_elem(&sizes, &tid);
+	if (call && call->sp && call->memptr && (int)PT_REGS_RC(ctx) == 0)
 		bpf_probe_read_user(&address, sizeof(address), (void *)call->memptr);
 	return leave(ctx, address);
 }

@@ -33,6 +33,7 @@ static uint64_t clock_ns(clockid_t clock) {
 }
 
 uint64_t cruntime_monotonic_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
+uint64_t cruntime_coarse_ns(void) { return clock_ns(CLOCK_MONOTONIC_COARSE); }
 uint64_t cruntime_boottime_ns(void) { return clock_ns(CLOCK_BOOTTIME); }
 uint64_t cruntime_tai_ns(void) { return clock_ns(CLOCK_TAI); }
 

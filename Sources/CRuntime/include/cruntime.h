@@ -167,6 +167,8 @@ CRUNTIME_RT int64_t cruntime_syscall(int64_t number, int64_t a, int64_t b, int64
 
 /// CLOCK_MONOTONIC in nanoseconds (bpf_ktime_get_ns), by the vDSO.
 CRUNTIME_RT uint64_t cruntime_monotonic_ns(void);
+/// CLOCK_MONOTONIC_COARSE in nanoseconds (bpf_ktime_get_coarse_ns): as of the last timer tick, at a fraction of the cost.
+CRUNTIME_RT uint64_t cruntime_coarse_ns(void);
 /// CLOCK_BOOTTIME in nanoseconds.
 CRUNTIME_RT uint64_t cruntime_boottime_ns(void);
 /// CLOCK_TAI in nanoseconds.

@@ -69,8 +69,7 @@ private func dispatch(
     case 132: unsafe ringBufferFinish(context, r1, r2, discards: false)
     case 133: unsafe ringBufferFinish(context, r1, r2, discards: true)
     case 134: unsafe ringBufferQuery(context, r1, r2)
-    // ktime_get_coarse_ns: the exact clock is as good.
-    case 160: Int64(bitPattern: cruntime_monotonic_ns())
+    case 160: Int64(bitPattern: cruntime_coarse_ns())
     case 173: unsafe Int64(bitPattern: context.pointee.function_ip)
     case 174: unsafe Int64(bitPattern: context.pointee.cookie)
     case 182: unsafe compareStrings(context, r1, r2, r3)
