@@ -10,7 +10,7 @@ BUILD ?= build
 
 tools := $(patsubst bpf/%.bpf.c,dist/share/ubpf/tools/%.bpf.o,$(wildcard bpf/*.bpf.c))
 demos := $(BUILD)/demo/leaky $(BUILD)/demo/leaky-omit-frame-pointer
-benches := $(BUILD)/bench/malloc-loop
+benches := $(addprefix $(BUILD)/bench/,malloc-loop hit-loop throw-loop hit.bpf.o)
 
 .PHONY: help deps build test demo bench bench-vm bench-vm-instructions vm-bench-programs fuzz lint format install uninstall clean \
 	swift-products build-static-stdlib bpf demos bench-programs dist-tree
@@ -56,6 +56,12 @@ bench-programs: $(benches) stack-bench
 stack-bench:
 	@swift build -c release --product stack-bench >/dev/null
 
+$(BUILD)/bench/hit.bpf.o: Benchmarks/hit/hit.bpf.c scripts/compile-bpf
+	@scripts/compile-bpf $< $@
+$(BUILD)/bench/hit-loop: Benchmarks/hit/hit-loop.c
+	@mkdir -p $(@D) && cc -O2 -Wall -Wextra -Werror $< -o $@ -pthread
+$(BUILD)/bench/throw-loop: Benchmarks/hit/throw-loop.cc
+	@mkdir -p $(@D) && c++ -O2 -Wall -Wextra -Werror $< -o $@
 $(BUILD)/bench/%: Benchmarks/%.c
 	@mkdir -p $(@D) && cc -O2 -Wall -Wextra -Werror $< -o $@
 
