@@ -51,7 +51,8 @@ let agentTargets: [Target] = [
     .target(
         name: "CPatch",
         dependencies: ["CSession", "CRuntime"],
-        cSettings: cSettings + (embedded ? [.define("UBPF_OWN_MEMORY_FUNCTIONS")] : [])
+        cSettings: cSettings + [.unsafeFlags(["-mgeneral-regs-only"])]
+            + (embedded ? [.define("UBPF_OWN_MEMORY_FUNCTIONS")] : [])
     ),
     .target(
         name: "Agent",

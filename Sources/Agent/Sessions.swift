@@ -84,7 +84,10 @@ private func makeRecord(
     _ session: UnsafeMutablePointer<cpatch_session>
 ) throws(AgentError) -> UnsafeMutablePointer<cpatch_plan> {
     let count = unsafe plan.header.pointee.site_count
-    let whole = unsafe UInt64(MemoryLayout<cpatch_plan>.size) + UInt64(count) * UInt64(MemoryLayout<cpatch_link>.stride)
+    let probes = unsafe plan.header.pointee.probe_count
+    let runBytes = UInt64(probes) * UInt64(MemoryLayout<cpatch_run>.stride)
+    let linkBytes = unsafe UInt64(count) * UInt64(MemoryLayout<cpatch_link>.stride)
+    let whole = unsafe UInt64(MemoryLayout<cpatch_plan>.size) + linkBytes + runBytes
     let bytes = (whole + 4095) & ~4095
     guard let memory = unsafe cpatch_allocate(bytes, 0) else { throw AgentError(.mapping) }
     let record = unsafe UnsafeMutableRawPointer(memory).assumingMemoryBound(to: cpatch_plan.self)
@@ -92,13 +95,26 @@ private func makeRecord(
     unsafe record.pointee.size = size
     unsafe record.pointee.own_size = bytes
     unsafe record.pointee.link_count = count
-    let statistics = unsafe sessionView(session).statistics(Int(plan.header.pointee.first_statistic))
+    unsafe record.pointee.run_count = probes
+    for index in 0..<probes {
+        let probe = unsafe plan.probe(Int(index))
+        let run = unsafe cpatch_plan_run(record, index)
+        let program = unsafe Int(probe.pointee.program)
+        unsafe run.pointee.cookie = unsafe probe.pointee.cookie
+        unsafe run.pointee.program = unsafe probe.pointee.program
+        unsafe run.pointee.needs = CPATCH_NEED_CALLS.rawValue | CPATCH_NEED_WALK.rawValue
+        if let code = unsafe session.pointee.code, let needs = unsafe session.pointee.needs {
+            unsafe run.pointee.code = unsafe code[program]
+            unsafe run.pointee.needs = unsafe UInt32(needs[program])
+        }
+    }
     for index in 0..<count {
         let site = unsafe plan.site(Int(index))
         let link = unsafe cpatch_plan_link(record, index)
         unsafe link.pointee.session = unsafe UnsafePointer(session)
-        unsafe link.pointee.probes = unsafe plan.probe(Int(site.pointee.first_probe))
-        unsafe link.pointee.statistics = unsafe statistics + Int(site.pointee.first_probe)
+        unsafe link.pointee.runs = unsafe UnsafePointer(cpatch_plan_run(record, site.pointee.first_probe))
+        unsafe link.pointee.first_statistic =
+            unsafe plan.header.pointee.first_statistic + site.pointee.first_probe
         unsafe link.pointee.entry_count = unsafe site.pointee.entry_count
         unsafe link.pointee.return_count = unsafe site.pointee.return_count
     }
@@ -246,6 +262,8 @@ private func map(_ files: Descriptors, into session: UnsafeMutablePointer<cpatch
     )
     unsafe session.pointee.owner_tid = unsafe header.pointee.owner_tid
     unsafe session.pointee.flags = unsafe header.pointee.flags
+    unsafe session.pointee.counters = unsafe view.statistics(0)
+    unsafe session.pointee.counters_size = unsafe UInt64(header.pointee.statistics_capacity)
     unsafe session.pointee.id = unsafe header.pointee.session_id
     unsafe session.pointee.epoch = unsafe cpatch_this_process().pointee.epoch
 }

@@ -1,33 +1,19 @@
 // Which return stubs are taken, and by what. Lock-free: sharded stacks of free slots, and a few cached per thread.
-#include "cpatch.h"
+#include "slots.h"
 
 #include <errno.h>
 #include <stddef.h>
 #include <sys/syscall.h>
 
 enum {
-    SLOTS = CPATCH_STUB_PAGES * 256,  // the first of each page is the page's header
+    SLOTS = CPATCH_SLOTS,
     SHARDS = 16,
     PER_SHARD = SLOTS / SHARDS,
     RECLAIM_WINDOW = 64,
 };
 
-struct slot {
-    _Atomic uint64_t ra;
-    uint64_t entry;
-};
-extern __attribute__((visibility("hidden"))) struct slot cpatch_slots[SLOTS];
-extern __attribute__((visibility("hidden"))) const uint8_t cpatch_stub_pool[SLOTS * 16];
-
-// Beside the slots, so that those stay 16 bytes.
-struct slot_info {
-    _Atomic uint64_t sp;  // where the return address was, and the stub's is now; 0: free
-    uint32_t site;
-    uint32_t thread;
-    _Atomic uint32_t next;  // in a free list: number of the next, 0 at the end
-    uint64_t clock;         // cpatch_process.clock when it was taken
-};
-static struct slot_info infos[SLOTS];
+struct cpatch_slot_info cpatch_slot_infos[SLOTS];
+#define infos cpatch_slot_infos
 
 // A free list's head carries a counter that changes with every operation, against ABA.
 static struct shard {
@@ -39,11 +25,6 @@ __attribute__((constructor(101))) static void register_pool(void) {
     cruntime_register_stubs((struct cruntime_stubs){
         (uint64_t)cpatch_stub_pool, (uint64_t)cpatch_stub_pool + sizeof cpatch_stub_pool, (uint64_t)cpatch_slots});
 }
-
-static uint64_t stub_of(uint32_t slot) { return (uint64_t)cpatch_stub_pool + (uint64_t)slot * 16; }
-
-/// What a stub's `call` pushes: the address of its second instruction.
-static uint64_t pushed_by(uint32_t slot) { return stub_of(slot) + 6; }
 
 static uint32_t pop(struct shard *shard, uint32_t index) {
     uint64_t head = atomic_load_explicit(&shard->head, memory_order_acquire);
@@ -89,7 +70,7 @@ static int is_abandoned(uint32_t slot, uint32_t tid, uint64_t sp_now) {
     if (sp == 0) return 0;
     uint64_t word = 0;
     if (cruntime_read(&word, sp, sizeof word) != 0) return 1;
-    if (word == pushed_by(slot)) return 0;
+    if (word == cpatch_pushed_by(slot)) return 0;
     if (infos[slot].thread == tid) return sp <= sp_now;
     return thread_is_dead(infos[slot].thread);
 }
@@ -113,7 +94,7 @@ static uint32_t reclaim(uint32_t tid, uint64_t sp_now) {
         if (sp == 0 || !atomic_compare_exchange_strong(&infos[slot].sp, &sp, 0)) continue;
         // Given back and taken again at the same address since it was looked at?
         uint64_t word = 0;
-        if (cruntime_read(&word, sp, sizeof word) == 0 && word == pushed_by(slot)) {
+        if (cruntime_read(&word, sp, sizeof word) == 0 && word == cpatch_pushed_by(slot)) {
             atomic_store_explicit(&infos[slot].sp, sp, memory_order_release);
             continue;
         }
@@ -130,44 +111,19 @@ static uint32_t reclaim(uint32_t tid, uint64_t sp_now) {
     return found;
 }
 
-uint64_t cpatch_slot_take(
-    struct cpatch_state *state, uint64_t sp, uint64_t entry, uint32_t site, uint64_t clock) {
+uint32_t cpatch_slot_find(struct cpatch_state *state, uint64_t sp) {
     uint32_t slot = 0;
-    uint32_t tid = (uint32_t)state->context.pid_tgid;
-    if (state->cached_slots > 0) {
-        slot = state->slots[--state->cached_slots];
-    } else {
-        for (uint32_t i = 0; i < SHARDS && slot == 0; i++) {
-            uint32_t index = (state->index + i) % SHARDS;
-            slot = pop(&shards[index], index);
-        }
-        if (slot == 0) slot = reclaim(tid, sp);
-        if (slot == 0) return 0;
+    for (uint32_t i = 0; i < SHARDS && slot == 0; i++) {
+        uint32_t index = (state->index + i) % SHARDS;
+        slot = pop(&shards[index], index);
     }
-    infos[slot].site = site;
-    infos[slot].thread = tid;
-    infos[slot].clock = clock;
-    cpatch_slots[slot].entry = entry;
-    atomic_store_explicit(&cpatch_slots[slot].ra, *(const uint64_t *)sp, memory_order_relaxed);
-    // Last: from here on the slot may be looked at by `reclaim`. The stub's address is not yet in place, and must not be
-    // missed: write it now; the stub's own call will write the same.
-    *(volatile uint64_t *)sp = pushed_by(slot);
-    atomic_store_explicit(&infos[slot].sp, sp, memory_order_release);
-    return stub_of(slot);
+    return slot != 0 ? slot : reclaim((uint32_t)state->context.pid_tgid, sp);
 }
 
-void cpatch_slot_give(struct cpatch_state *state, uint32_t slot) {
-    // The return address stays in the slot: harmless, and right for a function that returns twice.
-    atomic_store_explicit(&infos[slot].sp, 0, memory_order_release);
-    if (state != NULL && state->cached_slots < CPATCH_SLOT_CACHE)
-        state->slots[state->cached_slots++] = slot;
-    else
-        push(&shards[slot / PER_SHARD], slot);
+void cpatch_slot_release(uint32_t slot) {
+    cpatch_slot_empty(slot);
+    push(&shards[slot / PER_SHARD], slot);
 }
-
-uint32_t cpatch_slot_site(uint32_t slot) { return infos[slot].site; }
-
-uint64_t cpatch_slot_clock(uint32_t slot) { return infos[slot].clock; }
 
 uint64_t cpatch_slot_for_stub(uint64_t address) {
     uint64_t offset = address - (uint64_t)cpatch_stub_pool;

@@ -8,10 +8,10 @@
 #include <time.h>
 #include <sys/uio.h>
 
-enum { STATES = 4096, LOOK_FOR_DEAD = 8, RETRY = 256 };
+enum { STATES = 4096, LOOK_FOR_DEAD = 8 };
 
-// A token is its own address, changed so that no pointer to it looks the same.
-#define TOKEN 0x75627066746f6b65ull
+// The first threads keep slots for deep chains of calls, later ones a few: 4,096 threads are to find some, too.
+enum { GENEROUS = 64, FEW_SLOTS = 4 };
 
 // One block: state | BPF stack | rows | memo. Pages are touched as they are used. Programs run on the target's own stack, as a
 // function that it calls would: collectors that stop threads by signals look for roots from the stack pointer upwards.
@@ -23,11 +23,8 @@ enum {
 };
 _Static_assert(sizeof(struct cpatch_state) <= STATE_BYTES, "state grew");
 _Static_assert(sizeof(struct cpatch_thread) <= 64, "thread-local data grew");
-_Static_assert(offsetof(struct cpatch_frame, regs) == CPATCH_FRAME_REGS, "see trampoline.S");
-_Static_assert(offsetof(struct cpatch_frame, token) == CPATCH_FRAME_TOKEN, "see trampoline.S");
-_Static_assert(offsetof(struct cpatch_frame, site) == CPATCH_FRAME_SITE, "see trampoline.S");
 
-static __thread __attribute__((tls_model("initial-exec"))) struct cpatch_thread self;
+__thread struct cpatch_thread cpatch_self;
 
 static struct {
     _Atomic uint32_t owner;  // tid; 0: free
@@ -42,6 +39,11 @@ static struct cpatch_state *adopt(uint32_t index, uint32_t tid) {
     struct cpatch_state *state = states[index].state;
     if (state == NULL) return NULL;
     state->context.pid_tgid = cpatch_the_process.pid << 32 | tid;
+    // In a forked child, the parent goes on counting where this state did.
+    if (state->epoch != cpatch_the_process.epoch) {
+        state->prepared = 0;
+        for (uint32_t i = 0; i < CPATCH_SESSIONS; i++) state->shards[i].serial = 0;
+    }
     state->epoch = cpatch_the_process.epoch;
     for (uint32_t i = 0; i < 4; i++) state->bounds[i] = (struct cpatch_bounds){0, 0, 0};
     return state;
@@ -53,17 +55,18 @@ static struct cpatch_state *create(uint32_t index, uint32_t tid) {
     struct cpatch_state *state = (struct cpatch_state *)block;
     struct cruntime_context *context = &state->context;
     state->index = index;
+    state->slot_room = index < GENEROUS ? CPATCH_SLOT_CACHE : FEW_SLOTS;
     context->stack_low = (uint64_t)block + STATE_BYTES;
     context->stack_high = context->stack_low + CPATCH_BPF_STACK;
     context->rows = block + ROWS_AT;
     context->memo = block + MEMO_AT;
     context->uid_gid = (uint64_t)id(SYS_getgid) << 32 | id(SYS_getuid);
-    context->random = cruntime_monotonic_ns() ^ (uint64_t)tid << 32;
+    context->random = __builtin_ia32_rdtsc() ^ (uint64_t)tid << 32;
     states[index].state = state;
     return adopt(index, tid);
 }
 
-static struct cpatch_state *claim(void) {
+struct cpatch_state *cpatch_claim(void) {
     uint32_t tid = cruntime_tid();
     uint32_t count = atomic_load_explicit(&state_count, memory_order_acquire);
     if (count > STATES) count = STATES;
@@ -91,76 +94,25 @@ static struct cpatch_state *claim(void) {
 
 uint32_t cpatch_state_count(void) { return atomic_load(&state_count); }
 
-static struct cpatch_frame *frame_of(struct cruntime_regs *regs) {
-    return (struct cpatch_frame *)((uint8_t *)regs - CPATCH_FRAME_REGS);
+void cpatch_take_over(struct cpatch_state *state) {
+    uint32_t tid = cruntime_tid();
+    atomic_store(&states[state->index].owner, tid);
+    adopt(state->index, tid);
 }
 
-// A hit that was left by siglongjmp from a signal handler leaves its guard behind. Its frame is then dead, and one of two
-// things tells so: something else uses that stack and has overwritten the token; or this hit's frame lies above the other
-// one on the same stack, where only frames of callers can be. A handler's own stack proves nothing, wherever it lies.
-static int guard_is_stale(uint64_t guard, uint64_t frame) {
-    uint64_t word = 0;
-    if (cruntime_read(&word, guard, sizeof word) != 0 || word != (guard ^ TOKEN)) return 1;
-    const struct cpatch_state *state = self.state;
-    if (frame <= guard || state == NULL) return 0;
-    stack_t other;
-    if (cruntime_syscall(SYS_sigaltstack, 0, (int64_t)&other, 0, 0, 0, 0) != 0 || (other.ss_flags & SS_ONSTACK)) return 0;
-    for (uint32_t i = 0; i < 4; i++) {
-        const struct cpatch_bounds *bounds = &state->bounds[i];
-        if (bounds->lasting && guard >= bounds->low && frame < bounds->high) return 1;
-    }
-    return 0;
+uint64_t cpatch_take_shard(const struct cpatch_session *session) {
+    struct csession_shared *shared = (struct csession_shared *)session->shared;
+    uint64_t shards = ((const struct csession_image *)session->image)->statistic_shards;
+    uint64_t *taken = &shared->statistic_shards_taken;
+    // Shard 0 is everybody's.
+    if (__atomic_load_n(taken, __ATOMIC_RELAXED) + 1 >= shards) return 0;
+    uint64_t shard = __atomic_fetch_add(taken, 1, __ATOMIC_RELAXED) + 1;
+    return shard < shards ? shard : 0;
 }
 
-struct cpatch_state *cpatch_enter(struct cruntime_regs *regs) {
-    if (__builtin_expect(self.ours, 0)) return NULL;
-    uint64_t *token = &frame_of(regs)->token;
-    uint64_t guard = self.guard;
-    if (__builtin_expect(guard != 0, 0) && !guard_is_stale(guard, (uint64_t)token)) return NULL;
-    // One store makes this hit known; whatever interrupts before runs as if this hit had not begun.
-    *token = (uint64_t)token ^ TOKEN;
-    atomic_signal_fence(memory_order_seq_cst);
-    self.guard = (uint64_t)token;
-    atomic_signal_fence(memory_order_seq_cst);
-    struct cpatch_state *state = self.state;
-    if (__builtin_expect(state == NULL, 0)) {
-        // With every state taken, asking for one costs system calls; most hits then do without.
-        if (self.wait != 0) {
-            self.wait--;
-        } else {
-            state = claim();
-            self.state = state;
-            if (state == NULL) self.wait = RETRY;
-        }
-        if (state == NULL) {
-            *(volatile uint64_t *)token = 0;
-            self.guard = 0;
-            return NULL;
-        }
-    }
-    if (__builtin_expect(state->epoch != cpatch_the_process.epoch, 0)) {
-        // The thread that forked goes on in the child under another id.
-        uint32_t tid = cruntime_tid();
-        atomic_store(&states[state->index].owner, tid);
-        adopt(state->index, tid);
-    }
-    // Odd from here on, before the site's links are read; see cpatch_quiesce.
-    __atomic_store_n(&state->active, (state->active + 2) | 1, __ATOMIC_RELAXED);
-    atomic_signal_fence(memory_order_seq_cst);
-    return state;
-}
+void cpatch_hide_thread(void) { cpatch_self.ours = 1; }
 
-void cpatch_leave(struct cpatch_state *state) {
-    __atomic_store_n(&state->active, state->active + 1, __ATOMIC_RELEASE);
-    atomic_signal_fence(memory_order_seq_cst);
-    *(volatile uint64_t *)self.guard = 0;
-    atomic_signal_fence(memory_order_seq_cst);
-    self.guard = 0;
-}
-
-void cpatch_hide_thread(void) { self.ours = 1; }
-
-int32_t cpatch_is_hidden(void) { return self.ours != 0; }
+int32_t cpatch_is_hidden(void) { return cpatch_self.ours != 0; }
 
 // ---- Waiting for hits to end ----
 

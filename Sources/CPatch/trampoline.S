@@ -1,9 +1,9 @@
-// From a patched instruction to Swift and back, with every register as it was.
+// From a patched instruction to hit.c and back, with every register as it was.
 //
-// Vector registers: all sixteen xmm are saved with legacy SSE moves. Nothing that runs here is VEX-encoded (the library
-// is built for baseline x86-64, a test disassembles it), and legacy SSE instructions leave the upper parts of ymm and zmm
-// as they are (Intel SDM volume 1, 14.13), so arguments in __m256 and __m512 survive too. x87, MXCSR and mask registers
-// are not touched at all.
+// Only general registers are saved here. hit.c uses no others, and before it calls what may it saves all sixteen xmm with legacy
+// SSE moves, into the frame. Nothing that runs then is VEX-encoded (the library is built for baseline x86-64, a test disassembles
+// it), and legacy SSE instructions leave the upper parts of ymm and zmm as they are (Intel SDM volume 1, 14.13), so arguments in
+// __m256 and __m512 survive too. x87, MXCSR and mask registers are not touched at all.
 //
 // The frame is struct cpatch_frame (cpatch.h): xmm 0, regs 256, token 424, site 432; 440 bytes with what the thunk pushed.
 
@@ -50,53 +50,16 @@
     mov %rdx, RDX(%rsp)
     mov %rsi, RSI(%rsp)
     mov %rdi, RDI(%rsp)
-    movups %xmm0, 0(%rsp)
-    movups %xmm1, 16(%rsp)
-    movups %xmm2, 32(%rsp)
-    movups %xmm3, 48(%rsp)
-    movups %xmm4, 64(%rsp)
-    movups %xmm5, 80(%rsp)
-    movups %xmm6, 96(%rsp)
-    movups %xmm7, 112(%rsp)
-    movups %xmm8, 128(%rsp)
-    movups %xmm9, 144(%rsp)
-    movups %xmm10, 160(%rsp)
-    movups %xmm11, 176(%rsp)
-    movups %xmm12, 192(%rsp)
-    movups %xmm13, 208(%rsp)
-    movups %xmm14, 224(%rsp)
-    movups %xmm15, 240(%rsp)
     movq $-1, ORIG_RAX(%rsp)
     movq $0x33, CS(%rsp)          // __USER_CS
     movq $0x2b, SS(%rsp)          // __USER_DS
     movq $0, TOKEN(%rsp)
 .endm
 
-// Programs may not change registers (a uprobe's context is read-only), and callee-saved ones are back by the ABI; all are
-// loaded from the frame anyway, so that nothing depends on it.
+// Programs may not change registers (a uprobe's context is read-only), and but for rbp, which held the frame's address, the
+// callee-saved ones are back by the ABI.
 .macro restore_registers
-    movups 0(%rsp), %xmm0
-    movups 16(%rsp), %xmm1
-    movups 32(%rsp), %xmm2
-    movups 48(%rsp), %xmm3
-    movups 64(%rsp), %xmm4
-    movups 80(%rsp), %xmm5
-    movups 96(%rsp), %xmm6
-    movups 112(%rsp), %xmm7
-    movups 128(%rsp), %xmm8
-    movups 144(%rsp), %xmm9
-    movups 160(%rsp), %xmm10
-    movups 176(%rsp), %xmm11
-    movups 192(%rsp), %xmm12
-    movups 208(%rsp), %xmm13
-    movups 224(%rsp), %xmm14
-    movups 240(%rsp), %xmm15
-    mov R15(%rsp), %r15
-    mov R14(%rsp), %r14
-    mov R13(%rsp), %r13
-    mov R12(%rsp), %r12
     mov RBP(%rsp), %rbp
-    mov RBX(%rsp), %rbx
     mov R11(%rsp), %r11
     mov R10(%rsp), %r10
     mov R9(%rsp), %r9
@@ -126,12 +89,11 @@ cpatch_enter_function:
     mov %rax, RSP(%rsp)
     movq $0x202, EFLAGS(%rsp)     // interrupts on and the always-one bit: what user code has when flags mean nothing
     mov SITE(%rsp), %esi
-    lea REGS(%rsp), %rdi
+    mov %rsp, %rdi
     mov %rsp, %rbp
     .cfi_def_cfa_register rbp
     and $-16, %rsp
-    cld
-    call ubpf_agent_enter@PLT
+    call cpatch_hit_enter         // DF is clear at a function's entry and at its return (System V ABI 3.2.1)
     // rax: the relocated window, or a stub, which calls the window itself in place of the caller.
     mov %rbp, %rsp
     .cfi_def_cfa_register rsp
@@ -176,15 +138,15 @@ cpatch_enter_instruction:
     mov %rax, RSP(%rsp)
     mov BODY(%rsp), %rax
     mov %rax, EFLAGS(%rsp)
-    movq $0, RIP(%rsp)            // ends a walk until ubpf_agent_enter fills it in
+    movq $0, RIP(%rsp)            // ends a walk until cpatch_hit_enter fills it in
     mov BODY + 16(%rsp), %esi
-    lea REGS(%rsp), %rdi
+    mov %rsp, %rdi
     mov %rsp, %rbp
     .cfi_def_cfa_register rbp
     .cfi_offset rip, -(BODY + 152) + RIP
     and $-16, %rsp
     cld
-    call ubpf_agent_enter@PLT
+    call cpatch_hit_enter
     mov %rbp, %rsp
     .cfi_def_cfa_register rsp
     restore_registers
@@ -222,12 +184,11 @@ cpatch_leave_function:
     lea BODY + 8(%rsp), %rax
     mov %rax, RSP(%rsp)
     movq $0x202, EFLAGS(%rsp)
-    lea REGS(%rsp), %rdi
+    mov %rsp, %rdi
     mov %rsp, %rbp
     .cfi_def_cfa_register rbp
     and $-16, %rsp
-    cld
-    call ubpf_agent_leave@PLT
+    call cpatch_hit_leave
     mov %rbp, %rsp
     .cfi_def_cfa_register rsp
     restore_registers

@@ -63,6 +63,8 @@ package struct CompiledPrograms: ~Copyable {
     private let entries: [Int]
     /// Whether entries need no context: they make room for a stack, and run without `endRun`.
     package let isStandalone: Bool
+    /// Whether each program calls anything outside the generated code, which itself uses no vector registers.
+    package let callsRuntime: [Bool]
 
     /// Compiles programs together, so that tail calls find each other.
     ///
@@ -125,6 +127,7 @@ package struct CompiledPrograms: ~Copyable {
         let nests = unsafe programs.contains { unsafe nestsTailCalls($0) }
         options.checksDepth = isChecked || nests
         var bodies: [Label] = []
+        var calls: [Bool] = []
         for index in unsafe programs.indices {
             let program = unsafe programs[index]
             let layout = unsafe try ProgramLayout(program, &assembler, isChecked: isChecked)
@@ -133,6 +136,7 @@ package struct CompiledPrograms: ~Copyable {
             var lowering = unsafe Lowering(assembler, options, shared, program, layout, first)
             try lowering.lowerProgram()
             shared = lowering.shared
+            calls.append(lowering.callsRuntime)
             assembler = lowering.takeAssembler()
         }
         var entries: [Int] = []
@@ -154,7 +158,8 @@ package struct CompiledPrograms: ~Copyable {
         return CompiledPrograms(
             memory: try assembler.finalize(),
             entries: entries,
-            isStandalone: options.isStandalone && !canLeave
+            isStandalone: options.isStandalone && !canLeave,
+            callsRuntime: calls
         )
     }
 

@@ -24,10 +24,11 @@
 
 #include "clive.h"
 
-// What the trampolines call; nothing here gets there.
-uint64_t ubpf_agent_enter(void *regs, uint32_t site) { (void)regs, (void)site, abort(); }
+// What hits call; nothing here gets there.
+void ubpf_agent_prepare(void) { abort(); }
+void ubpf_agent_interpret(void) { abort(); }
+void ubpf_agent_end(void) { abort(); }
 void ubpf_agent_start(void) {}
-uint64_t ubpf_agent_leave(void *regs, uint64_t slot) { (void)regs, (void)slot, abort(); }
 
 long in_word(long, long), over_word(long, long), over_line(long, long), over_page(long, long);
 long one_instruction(long, long), short_jump(long, long), breakpoint(long, long);

@@ -186,6 +186,8 @@ private final class Session {
     let shared: UnsafeMutablePointer<csession_shared>
     let sharedSize: Int
     let statisticsOffset: Int
+    private let statisticShards: Int
+    private let statisticsCapacity: Int
     var owners: [(symbol: String, isReturn: Bool)] = []
 
     init(pid: pid_t, _ probes: [Probe], _ program: [Instruction]) throws {
@@ -237,12 +239,19 @@ private final class Session {
         built.initializeShared(memory)
         shared = memory.assumingMemoryBound(to: csession_shared.self)
         statisticsOffset = built.bytes.withUnsafeBytes { Int($0.load(as: csession_image.self).statistics_offset) }
+        (statisticShards, statisticsCapacity) = built.bytes.withUnsafeBytes {
+            let header = $0.load(as: csession_image.self)
+            return (Int(header.statistic_shards), Int(header.statistics_capacity))
+        }
         // What the kernel would see in a robust mutex that this thread holds.
         (memory + 64).storeBytes(of: tid, as: UInt32.self)
     }
 
     func statistics(_ probe: Int) -> csession_statistics {
-        (UnsafeRawPointer(shared) + statisticsOffset).assumingMemoryBound(to: csession_statistics.self)[probe]
+        let table = (UnsafeRawPointer(shared) + statisticsOffset).assumingMemoryBound(to: csession_statistics.self)
+        var sum = csession_statistics()
+        for shard in 0..<statisticShards { sum.add(table[shard * statisticsCapacity + probe]) }
+        return sum
     }
 
     /// SESSION with the three descriptors (unix(7), SCM_RIGHTS).

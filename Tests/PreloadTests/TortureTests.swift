@@ -112,7 +112,8 @@ struct TortureTests {
         let mallocs = try #require(probed.entries["malloc"])
         let frees = try #require(probed.entries["free"])
         #expect(mallocs.total >= 1_600_000 && mallocs.total < 1_601_000)
-        #expect(frees.total >= 1_600_000 && frees.total < 1_601_000)
+        // Each of the forty threads gives its cache back when it ends, some thirty blocks.
+        #expect(frees.total >= 1_600_000 && frees.total < 1_602_000)
         #expect(probed.returns["malloc"]?.total == mallocs.total)
         #expect(probed.entries["victim"]?.total == 1_600_000)
     }

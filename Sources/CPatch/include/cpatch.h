@@ -29,16 +29,22 @@ static inline CRUNTIME_RT uint64_t cpatch_enter_instruction_address(void) {
 struct cpatch_frame {
     uint8_t xmm[16][16];
     struct cruntime_regs regs;
-    uint64_t token;  // identifies a live frame; see cpatch_enter
+    uint64_t token;  // identifies a live frame; see hit.c
     uint64_t site;   // as pushed by the thunk; later where the trampoline goes next
 };
+
+/// A patched instruction was reached (trampoline.S): runs its entry programs. Returns where the trampoline goes on: the relocated
+/// window, or a return stub when the site has return probes.
+__attribute__((visibility("hidden"))) uint64_t cpatch_hit_enter(struct cpatch_frame *_Nonnull frame, uint32_t site);
+/// A probed function returned: runs the return programs of its site and gives the slot back.
+__attribute__((visibility("hidden"))) void cpatch_hit_leave(struct cpatch_frame *_Nonnull frame, uint32_t slot);
 
 // Thunks in Swift tests and the planner's copies rely on these sizes.
 enum { CPATCH_FRAME_REGS = 256, CPATCH_FRAME_TOKEN = 256 + 168, CPATCH_FRAME_SITE = 256 + 168 + 8 };
 
 // ---- Thread state (thread.c) ----
 
-enum { CPATCH_SLOT_CACHE = 4, CPATCH_BPF_STACK = 4096, CPATCH_ROWS = 4096 * 16 };
+enum { CPATCH_SLOT_CACHE = 32, CPATCH_BPF_STACK = 4096, CPATCH_ROWS = 4096 * 16 };
 
 /// A stack that this thread was seen on: [low, high) is readable from any stack pointer inside it upwards.
 struct cpatch_bounds {
@@ -51,12 +57,19 @@ struct cpatch_state {
     struct cruntime_context context;
     struct cpatch_bounds bounds[4];
     uint64_t bounds_next;
-    uint64_t prepared;     // serial of the session that the context knows
-    uint64_t active;       // odd while this thread is between cpatch_enter and cpatch_leave; changes with every hit
+    uint64_t prepared;     // serial of the session that the context and `counters` know; 0: none
+    struct csession_statistics *_Nullable counters;  // where this thread counts in that session
+    uint64_t counts_alone; // whether it is the only one to count there
+    uint64_t active;       // odd while this thread is in a hit, from before it reads links; changes with every hit
     uint64_t epoch;        // cpatch_process.epoch when the thread's ids were read
     uint32_t index;
+    uint32_t slot_room;    // most slots to keep
     uint32_t cached_slots;
     uint32_t slots[CPATCH_SLOT_CACHE];
+    struct {
+        uint64_t serial;   // of the session; 0: none
+        uint64_t shard;
+    } shards[16];          // by the session's place in the table
 };
 
 /// The only thread-local data: initial-exec, in the static TLS block, so that reaching it takes one instruction.
@@ -67,12 +80,15 @@ struct cpatch_thread {
     uint32_t ours;            // a thread of the agent's own: probes do not see it
 };
 
-/// Begins a hit: this thread's state, or null when the hit must not run programs (nested, or no state to be had).
-///
-/// Until `cpatch_leave`, what the site's links lead to stays in memory.
-CRUNTIME_RT struct cpatch_state *_Nullable cpatch_enter(struct cruntime_regs *_Nonnull regs);
-/// Ends what `cpatch_enter` began.
-CRUNTIME_RT void cpatch_leave(struct cpatch_state *_Nonnull state);
+/// A state for a thread that has none; null when all are taken.
+struct cpatch_state *_Nullable cpatch_claim(void);
+/// Makes a state that came over a fork this thread's.
+void cpatch_take_over(struct cpatch_state *_Nonnull state);
+struct cpatch_session;
+/// Where a state counts in a session: a shard of its own, or 0, which is everybody's.
+uint64_t cpatch_take_shard(const struct cpatch_session *_Nonnull session);
+/// The thread's own; for the hit path alone (hit.c, thread.c).
+extern __thread struct cpatch_thread cpatch_self __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 /// Makes probes invisible to hits of the calling thread.
 void cpatch_hide_thread(void);
@@ -98,15 +114,6 @@ uint32_t cpatch_state_count(void);
 
 enum { CPATCH_STUB_PAGES = 48, CPATCH_STUBS_PER_PAGE = 255 };
 
-/// Takes a slot for a function entered with its return address at `sp`: the address of its stub, or 0 when none is free.
-CRUNTIME_RT uint64_t cpatch_slot_take(
-    struct cpatch_state *_Nonnull state, uint64_t sp, uint64_t entry, uint32_t site, uint64_t clock);
-/// Gives a slot back after its function returned; `state` is null when this hit is nested.
-CRUNTIME_RT void cpatch_slot_give(struct cpatch_state *_Nullable state, uint32_t slot);
-/// The site that a slot was taken for.
-CRUNTIME_RT uint32_t cpatch_slot_site(uint32_t slot);
-/// The clock at which it was taken.
-CRUNTIME_RT uint64_t cpatch_slot_clock(uint32_t slot);
 /// The real return address behind a stub's address, or 0 for any other address.
 CRUNTIME_RT uint64_t cpatch_slot_for_stub(uint64_t address);
 /// Slots that are taken now, the ones cached by threads not counted; for tests.
@@ -126,6 +133,9 @@ struct cpatch_session {
     const volatile uint32_t *_Nullable owner;
     uint32_t owner_tid;
     uint32_t flags;        // enum csession_flag
+    /// Shard 0 of the statistics, and how many there are to a shard.
+    struct csession_statistics *_Nullable counters;
+    uint64_t counters_size;
     /// Address of each program's machine code, 0 where the interpreter runs it; null where it runs all.
     const uint64_t *_Nullable code;
     uint64_t code_table_size;
@@ -133,35 +143,61 @@ struct cpatch_session {
     uint64_t id;           // csession_image.session_id
     uint64_t serial;       // never used twice; 0: this entry is free
     uint64_t epoch;        // cpatch_process.epoch when it was opened
+    /// What each program needs, enum cpatch_need; behind `code`. Null where that is.
+    const uint8_t *_Nullable needs;
     struct cpatch_plan *_Nullable plans;
     int32_t socket;        // that it came by, and ends with; -1: it stays
     uint32_t reserved;
+};
+
+/// What a hit has to do for a program beside running it.
+enum cpatch_need {
+    CPATCH_NEED_NOTHING = 0,
+    /// It calls functions of ours: vector registers are saved first, and what the run holds is given back.
+    CPATCH_NEED_CALLS = 1,
+    /// It may take stacks: the bounds of this one have to be known.
+    CPATCH_NEED_WALK = 2,
+};
+
+/// One program of a link, ready to run.
+struct cpatch_run {
+    uint64_t code;         // 0: interpreted
+    uint64_t cookie;
+    uint32_t program;
+    uint32_t needs;        // enum cpatch_need
+    uint64_t reserved;
 };
 
 /// The probes of one plan on one site. Written before it is linked, then only read until it is unlinked.
 struct cpatch_link {
     struct cpatch_link *_Nullable next;  // of the same site
     const struct cpatch_session *_Nonnull session;
-    const struct csession_probe *_Nonnull probes;     // entry probes, then return probes
-    struct csession_statistics *_Nonnull statistics;  // of the same
+    const struct cpatch_run *_Nonnull runs;  // entry probes, then return probes
     uint32_t entry_count, return_count;
     uint64_t since;        // cpatch_process.clock when it was linked: returns of earlier calls are not its own
+    uint32_t first_statistic;  // of the same probes
     uint32_t site;
-    uint32_t reserved;
+    uint64_t reserved[2];
 };
+_Static_assert(sizeof(struct cpatch_link) == 64, "a link is a cache line");
 
-/// One plan of a session, as mapped; its links follow it in memory.
+/// One plan of a session, as mapped; its links and then their runs follow it in memory.
 struct cpatch_plan {
     struct cpatch_plan *_Nullable next;
     const uint8_t *_Nonnull base;
     uint64_t size;
-    uint64_t own_size;     // bytes of this struct with its links
+    uint64_t own_size;     // bytes of this struct with its links and runs
     uint32_t link_count;
-    uint32_t reserved;
+    uint32_t run_count;
+    uint64_t reserved[3];
     struct cpatch_link links[];
 };
+_Static_assert(sizeof(struct cpatch_plan) == 64, "a link is a cache line");
 static inline struct cpatch_link *_Nonnull cpatch_plan_link(struct cpatch_plan *_Nonnull plan, uint32_t index) {
     return &plan->links[index];
+}
+static inline struct cpatch_run *_Nonnull cpatch_plan_run(struct cpatch_plan *_Nonnull plan, uint32_t index) {
+    return (struct cpatch_run *)&plan->links[plan->link_count] + index;
 }
 
 /// One place in the code that was ever patched. Never freed: a thread may be in its thunk at any time.
@@ -263,14 +299,6 @@ void cpatch_site_remove(uint32_t number);
 /// The agent's lock: one change of sessions and code at a time.
 void cpatch_lock(void);
 void cpatch_unlock(void);
-
-/// Adds to a counter in shared memory.
-static inline CRUNTIME_RT void cpatch_count(uint64_t *_Nonnull counter) {
-    __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
-}
-static inline CRUNTIME_RT void cpatch_store(uint64_t *_Nonnull word, uint64_t value) {
-    __atomic_store_n(word, value, __ATOMIC_RELAXED);
-}
 
 /// The session's socket that the controller left in UBPF_SOCKET; -1 when there is none or it is no such socket.
 int32_t cpatch_given_socket(void);

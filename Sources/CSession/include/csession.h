@@ -21,7 +21,7 @@
 
 #define CSESSION_MAGIC 0x3170646f7366706eull
 #define CSESSION_PLAN_MAGIC 0x316e616c70667062ull
-#define CSESSION_VERSION 2u
+#define CSESSION_VERSION 3u
 
 // How a byte range of a segment is given.
 struct csession_range {
@@ -42,7 +42,7 @@ struct csession_image {
     uint32_t instruction_count;  // of all programs together
     uint32_t statistics_capacity;
     uint32_t flags;      // enum csession_flag
-    uint32_t reserved;
+    uint32_t statistic_shards;  // at least 1
     uint32_t owner_tid;  // the controller's thread that holds csession_shared.owner
     uint32_t owner_pid;
     uint64_t session_id;  // random; names the session towards an agent
@@ -52,7 +52,7 @@ struct csession_image {
     uint64_t instructions_offset;  // 16-byte executable instructions (UBPFVM)
     struct csession_range rodata;  // frozen maps' values, readable by programs
 
-    uint64_t statistics_offset;    // in shared: struct csession_statistics[statistics_capacity]
+    uint64_t statistics_offset;    // in shared: struct csession_statistics[statistic_shards][statistics_capacity]
     uint64_t modules_offset;       // in shared: struct csession_module[modules_capacity]
     uint32_t modules_capacity;
     uint32_t log_map;              // index of the ring that takes bpf_trace_printk lines, or ~0
@@ -167,7 +167,7 @@ struct csession_probe {
     uint64_t cookie;   // bpf_get_attach_cookie
 };
 
-// Counters of one probe; relaxed atomics.
+// Counters of one probe in one shard. In the first shard they are relaxed atomics; in the others `hits` has one writer.
 struct csession_statistics {
     uint64_t hits;    // runs of the program
     uint64_t missed;  // hits that could not run it: nested, no free return slot, no thread state
@@ -199,7 +199,10 @@ struct csession_shared {
     uint64_t stack_misses;
     uint64_t stack_crosscheck;   // nonzero: every stack from a memo is compared with a full walk
     uint64_t stack_differences;  // what that found
-    uint64_t unused[2];
+    // Shards of the statistics that threads have taken for themselves, so that they count without atomics; the first one is
+    // everybody's. A probe's counters are the sums over all shards.
+    uint64_t statistic_shards_taken;
+    uint64_t unused;
     // A robust process-shared mutex (pthread_mutex_t), held by the controller for as long as the session lives. Its first
     // 32-bit word holds the owner's tid; when the controller dies, however it dies, the kernel sets FUTEX_OWNER_DIED in
     // it, and every probe finds the session ended. No thread, socket or signal in the target is needed for that.

@@ -165,7 +165,7 @@ final class Results {
     private func calls(_ view: SessionView) -> LeakReport.Calls? {
         var calls = LeakReport.Calls(allocations: 0, frees: 0)
         for (index, probe) in probes.enumerated() where !probe.isReturn {
-            let hits = unsafe view.statistics(index).pointee.hits
+            let hits = view.counters(index).hits
             if probe.symbol == "free" || probe.symbol == "munmap" {
                 calls.frees += hits
             } else {
@@ -236,7 +236,7 @@ final class Results {
         var hits: UInt64 = 0
         var missed: UInt64 = 0
         for (index, probe) in probes.enumerated() {
-            let counters = unsafe view.statistics(index).pointee
+            let counters = view.counters(index)
             hits += counters.hits
             missed += counters.missed
             messages.detail(
@@ -278,7 +278,7 @@ final class Results {
                 data.key("probes")
                 data.array { list in
                     for (index, probe) in probes.enumerated() {
-                        let counters = unsafe view.statistics(index).pointee
+                        let counters = view.counters(index)
                         list.object { entry in
                             entry.member("program", probe.program)
                             entry.member("symbol", probe.symbol)

@@ -62,6 +62,7 @@ extension Lowering {
 
     /// Calls a C function with the arguments where they are, the context as the sixth; rax has its result.
     mutating func callRuntime(_ address: UInt64) {
+        callsRuntime = true
         if isChecked { asm.store(.base(.r12, ContextOffset.budget), .r9) }
         asm.mov(.r9, .r12)
         let end = asm.buffer.address &+ UInt64(asm.buffer.count) &+ 5

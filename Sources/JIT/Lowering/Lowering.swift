@@ -34,6 +34,8 @@ struct Lowering: ~Copyable {
     var pending: UInt16 = 0
     /// Machine registers whose upper halves are zero, one bit each.
     var zeroUpper: UInt16 = 0
+    /// Whether the program calls a function of ours or of an embedder's.
+    var callsRuntime = false
     /// Code that hardly ever runs, behind the program.
     var stubs: [Stub] = []
 

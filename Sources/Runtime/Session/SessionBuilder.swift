@@ -30,6 +30,9 @@ package struct SessionBuilder {
     /// Probes that a session can count.
     package static var probeCapacity: Int { 16384 }
 
+    /// Sets of counters: one for everybody, and one each for so many threads.
+    private static let statisticShards = 32
+
     /// A builder for a machine with CPUs 0..<`cpuCount`.
     ///
     /// `probeCapacity` bounds the statistics and `perfRingSize`, a power of two, is what a PERF_EVENT_ARRAY buffers; both
@@ -73,7 +76,10 @@ package struct SessionBuilder {
         )
         var image = rodata.offset
         var shared = alignUp(UInt64(MemoryLayout<csession_shared>.stride), to: 64)
-        statisticsOffset = reserve(&shared, UInt64(probeCapacity * MemoryLayout<csession_statistics>.stride))
+        statisticsOffset = reserve(
+            &shared,
+            UInt64(Self.statisticShards * probeCapacity * MemoryLayout<csession_statistics>.stride)
+        )
         modulesOffset = reserve(&shared, UInt64(Int(Self.modulesCapacity) * MemoryLayout<csession_module>.stride))
         cpuSlotsOffset = reserve(&shared, UInt64(cpuCount) * MetaSize.cpuSlot)
         for index in maps.indices {
@@ -144,6 +150,7 @@ package struct SessionBuilder {
         header.program_count = UInt32(programs.count)
         header.instruction_count = UInt32(instructions.count)
         header.statistics_capacity = UInt32(probeCapacity)
+        header.statistic_shards = UInt32(Self.statisticShards)
         header.flags = flags
         header.session_id = randomSeed() | 1
         header.owner_tid = ownerTid

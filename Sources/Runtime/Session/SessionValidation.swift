@@ -37,6 +37,7 @@ extension SessionView {
     private func checkTables(_ header: csession_image) throws(SessionError) {
         let image = header.image_size
         let shared = header.shared_size
+        guard header.statistic_shards >= 1 else { throw .damaged("image", "no statistics") }
         let inImage: [(UInt64, UInt64, Int)] = [
             (header.maps_offset, UInt64(header.map_count), MemoryLayout<csession_map>.stride),
             (header.programs_offset, UInt64(header.program_count), MemoryLayout<csession_program>.stride),
@@ -47,7 +48,10 @@ extension SessionView {
             throw .damaged("image", "a table at \(offset) ends beyond \(image)")
         }
         let inShared: [(UInt64, UInt64, Int)] = [
-            (header.statistics_offset, UInt64(header.statistics_capacity), MemoryLayout<csession_statistics>.stride),
+            (
+                header.statistics_offset, UInt64(header.statistics_capacity) * UInt64(header.statistic_shards),
+                MemoryLayout<csession_statistics>.stride
+            ),
             (header.modules_offset, UInt64(header.modules_capacity), MemoryLayout<csession_module>.stride),
             (header.cpu_slots_offset, UInt64(header.cpu_count), Int(MetaSize.cpuSlot)),
             (header.guest.offset, header.guest.size, 1),

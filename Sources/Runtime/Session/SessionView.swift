@@ -52,9 +52,24 @@ package struct SessionView {
             + Int(self.program(program).pointee.first_instruction)
     }
 
+    /// A probe's counters in the shard that everybody uses.
     @_noLocks
     package func statistics(_ probe: Int) -> UnsafeMutablePointer<csession_statistics> {
         unsafe sharedTable(header.pointee.statistics_offset).assumingMemoryBound(to: csession_statistics.self) + probe
+    }
+
+    /// What all threads have counted for a probe; of last traps, any thread's.
+    package func counters(_ probe: Int) -> csession_statistics {
+        let capacity = unsafe Int(header.pointee.statistics_capacity)
+        var sum = csession_statistics()
+        for shard in 0..<Int(unsafe header.pointee.statistic_shards) {
+            let counted = unsafe statistics(shard * capacity + probe).pointee
+            sum.hits += counted.hits
+            sum.missed += counted.missed
+            sum.traps += counted.traps
+            if counted.last_trap != 0 { sum.last_trap = counted.last_trap }
+        }
+        return sum
     }
 
     @_noLocks

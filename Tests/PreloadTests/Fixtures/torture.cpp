@@ -256,9 +256,10 @@ static void case_spawn() {
 }
 static void case_threads() {
     std::vector<std::thread> threads;
-    for (int t = 0; t < 16; t++)
+    // More than there are shards of the statistics.
+    for (int t = 0; t < 40; t++)
         threads.emplace_back([] {
-            for (int i = 0; i < 100000; i++) {
+            for (int i = 0; i < 40000; i++) {
                 void *p = malloc(16 + i % 100);
                 asm volatile("" ::"r"(p) : "memory");
                 free(p);
