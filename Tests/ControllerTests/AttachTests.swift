@@ -146,9 +146,11 @@ struct Snapshot: Equatable {
     }
 
     private static func bytes(_ pid: Int32, _ address: UInt64) -> [UInt8] {
-        guard let memory = FileHandle(forReadingAtPath: "/proc/\(pid)/mem") else { return [] }
-        try? memory.seek(toOffset: address)
-        return [UInt8]((try? memory.read(upToCount: 16)) ?? Data())
+        let memory = open("/proc/\(pid)/mem", O_RDONLY | O_CLOEXEC)
+        guard memory >= 0 else { return [] }
+        defer { close(memory) }
+        var bytes = [UInt8](repeating: 0, count: 16)
+        return pread(memory, &bytes, 16, off_t(address)) == 16 ? bytes : []
     }
 }
 

@@ -114,7 +114,7 @@ import Testing
             do { try target.inject(library) } catch { guard !target.isAlive else { throw error } }
             count += 1
         }
-        #expect(count > 3)
+        #expect(count > 0)
         #expect(target.end() == 0)
         #expect(target.text.hasSuffix("trap \(trap)\n"), "\(target.text)")
     }
@@ -137,7 +137,7 @@ import Testing
             do { try target.inject(library) } catch { guard !target.isAlive else { throw error } }
             count += 1
         }
-        #expect(count > 3)
+        #expect(count > 0)
         #expect(target.end() == 0)
         #expect(target.text == "ready\nwrong 0 left 0\n")
     }
