@@ -17,6 +17,13 @@ struct Conversation {
         case closed
     }
 
+    /// What became of the threads that a trap would kill.
+    enum Hold {
+        case unneeded
+        case held
+        case refused
+    }
+
     init(_ socket: Int32, endsSessions: Bool) {
         self.socket = socket
         self.endsSessions = endsSessions
@@ -69,27 +76,39 @@ struct Conversation {
         }
     }
 
-    /// Has the controller stop the threads that a trap would kill; whether code may change now.
+    /// Has the controller stop the threads that a trap would kill; code may change unless that is refused.
     ///
     /// Whoever is stopped may hold any lock: nothing may be asked of libc until the answer is sent.
-    func hold() -> Bool {
-        guard socket >= 0 else { return true }
-        // Whoever traces a thread gets our traps and does not hand them on.
-        if cpatch_tracer(0) != 0 { return false }
+    func hold() -> Hold {
+        guard socket >= 0 else { return .unneeded }
+        // Whoever traces a thread gets our traps and does not hand them on. Another controller that attaches lets go at once.
+        var patience = 500
+        while cpatch_tracer(0) != 0 {
+            guard patience > 0 else { return .refused }
+            patience -= 1
+            cpatch_pause(2_000_000)
+        }
         let blocking = cpatch_threads_that_block(UInt64(CPATCH_TRAP_SIGNALS), nil, 0)
-        if blocking == 0 { return true }
+        if blocking == 0 { return .unneeded }
         var message = empty(CSESSION_HOLD)
         message.value = UInt64(max(blocking, 0))
         // This thread blocks signals too, and has to go on.
         message.site = cruntime_tid()
-        guard blocking > 0, unsafe cpatch_send(socket, &message) == 0 else { return false }
+        guard blocking > 0, unsafe cpatch_send(socket, &message) == 0 else { return .refused }
         var files: (Int32, Int32, Int32) = (-1, -1, -1)
         let failed = unsafe withUnsafeMutableBytes(of: &files) { raw in
             guard let base = raw.baseAddress else { return Int32(-1) }
             return unsafe cpatch_receive(socket, &message, base.assumingMemoryBound(to: Int32.self))
         }
         Descriptors(first: files.0, second: files.1, third: files.2).close()
-        return failed == 0 && message.kind == CSESSION_GO.rawValue && message.error == 0
+        return failed == 0 && message.kind == CSESSION_GO.rawValue && message.error == 0 ? .held : .refused
+    }
+
+    /// Has held threads run on: hits that they stand in, and signals on their way, can only end then.
+    func release(_ hold: Hold) {
+        guard case .held = hold else { return }
+        var message = empty(CSESSION_RELEASE)
+        _ = unsafe cpatch_send(socket, &message)
     }
 
     /// Answers with the number of sites that `body` patched, or with what went wrong.

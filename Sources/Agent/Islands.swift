@@ -227,10 +227,11 @@ private func noteFree(_ mapping: UnsafePointer<cpatch_mapping>, _ data: UnsafeMu
     guard count < 65535 else { return 0 }
     let page: UInt64 = 4096
     let low = unsafe memory[1]
-    // A page on both sides stays free.
-    if mapping.start > low &+ 2 * page, mapping.is_stack == 0 {
+    // A page on both sides stays free; below the stack, which grows, far more than any limit that is usual.
+    let room: UInt64 = mapping.is_stack == 0 ? page : 8 << 30
+    if mapping.start > room, mapping.start &- room > low &+ page {
         unsafe memory[Int(2 + count * 2)] = low &+ page
-        unsafe memory[Int(3 + count * 2)] = mapping.start &- page
+        unsafe memory[Int(3 + count * 2)] = mapping.start &- room
         unsafe memory[0] = count + 1
     }
     // Above the heap there is a gigabyte for it.

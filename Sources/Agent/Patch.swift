@@ -91,7 +91,9 @@ func patch(_ plan: UnsafeMutablePointer<cpatch_plan>, of conversation: Conversat
     }
     if list.count == 0 { return }
     do throws(AgentError) {
-        guard threads == 1 || conversation.hold() else { throw AgentError(.threads) }
+        let hold = threads == 1 ? .unneeded : conversation.hold()
+        if case .refused = hold { throw AgentError(.threads) }
+        defer { conversation.release(hold) }
         try list.apply(threads: threads)
     } catch {
         var place = AgentError.noSite
@@ -174,8 +176,14 @@ func restore(_ numbers: UnsafePointer<UInt32>, _ count: UInt32, of conversation:
             unsafe site.pointee.patched = CPATCH_FOREIGN.rawValue
         }
     }
-    guard list.count > 0, conversation.hold() else { return 0 }
-    defer { _ = cpatch_release_traps(100) }
+    guard list.count > 0 else { return 0 }
+    let hold = conversation.hold()
+    if case .refused = hold { return 0 }
+    // Every thread that can run has to have its turn; on a busy machine that takes a while.
+    defer {
+        conversation.release(hold)
+        _ = cpatch_release_traps(3000)
+    }
     let threads = max(cpatch_thread_count(), 2)
     var place = UInt32.max
     if unsafe cpatch_change_code(list.changes, list.count, threads, &place) == 0 {

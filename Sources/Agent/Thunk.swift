@@ -16,9 +16,16 @@ struct ThunkArena {
     /// Claims free memory within reach of `address`.
     init?(near address: UInt64, size: UInt64) {
         let whole = (size &+ Self.headerSize &+ 4095) & ~4095
-        let place = cpatch_find_gap(address, whole)
-        guard place != 0, let base = unsafe cpatch_allocate(whole, place) else { return nil }
-        unsafe self.base = base
+        // Other threads' new mappings take the same places: each time one came first, the next look finds another.
+        var attempts = 32
+        while true {
+            let place = cpatch_find_gap(address, whole)
+            guard place != 0, attempts > 0 else { return nil }
+            attempts -= 1
+            guard let base = unsafe cpatch_allocate(whole, place) else { continue }
+            unsafe self.base = base
+            break
+        }
         self.size = whole
         self.used = Self.headerSize
         var header = CodeWriter(at: start)

@@ -368,6 +368,13 @@ static int32_t note(int32_t tid, char *path, uint32_t length, void *data) {
     return 0;
 }
 
+void cpatch_pause(uint64_t nanoseconds) {
+    struct {
+        int64_t seconds, nanoseconds;
+    } pause = {0, (int64_t)nanoseconds};
+    CALL(SYS_nanosleep, &pause, 0, 0, 0);
+}
+
 static int32_t settle(uint64_t end) {
     uint64_t size = (uint64_t)cpatch_thread_count() * 16 + 4096;
     uint8_t *memory = cpatch_allocate(size, 0);
@@ -375,10 +382,7 @@ static int32_t settle(uint64_t end) {
     struct unsettled list = {(int32_t *)(memory + size / 16 * 8), (uint64_t *)memory, 0, (uint32_t)(size / 16)};
     int32_t result = cpatch_each_thread(note, &list);
     while (result == 0 && list.count != 0) {
-        struct {
-            int64_t seconds, nanoseconds;
-        } pause = {0, 1000000};
-        CALL(SYS_nanosleep, &pause, 0, 0, 0);
+        cpatch_pause(1000000);
         uint32_t left = 0;
         for (uint32_t i = 0; i < list.count; i++) {
             char path[64];

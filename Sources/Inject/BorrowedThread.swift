@@ -62,9 +62,23 @@ struct Tracee {
     /// Asks the thread to stop.
     mutating func request(suspendSeccomp: Bool) throws(BorrowFailure) {
         requested = clinux_now()
-        var failed = clinux_seize(tid, suspendSeccomp ? 1 : 0)
-        if failed == -EPERM, suspendSeccomp { failed = clinux_seize(tid, 0) }
-        try check(failed, "PTRACE_SEIZE")
+        let limit = min(deadline, requested + 1_000_000_000)
+        while true {
+            var failed = clinux_seize(tid, suspendSeccomp ? 1 : 0)
+            if failed == -EPERM, suspendSeccomp { failed = clinux_seize(tid, 0) }
+            if failed == -EPERM, clinux_now() < limit {
+                // ptrace(2) says the same of a thread that is ending, and of one that another ubpfrun has for a moment.
+                guard let status = TargetStatus.read(pid: tid), status.state != "Z", status.state != "X" else {
+                    throw .ended
+                }
+                if status.tracer == 0 || TargetStatus.isOurs(status.tracer) {
+                    clinux_sleep(200_000)
+                    continue
+                }
+            }
+            try check(failed, "PTRACE_SEIZE")
+            break
+        }
         isAttached = true
         try check(clinux_interrupt(tid), "PTRACE_INTERRUPT")
     }

@@ -11,7 +11,12 @@ enum Preconditions {
         let threads = TargetThread.all(of: pid)
         guard let reader = threads.first(where: \.isAlive)?.tid else { throw .zombie(pid) }
         if isKernelThread(pid) { throw .kernelThread(pid, name: status.name) }
-        let alive = reader == pid ? status : TargetStatus.read(pid: reader) ?? status
+        var alive = reader == pid ? status : TargetStatus.read(pid: reader) ?? status
+        let patience = clinux_now() + 1_000_000_000
+        while alive.tracer != 0, clinux_now() < patience, TargetStatus.isOurs(alive.tracer) {
+            clinux_sleep(500_000)
+            alive = TargetStatus.read(pid: reader) ?? status
+        }
         if alive.tracer != 0 { throw .traced(pid, by: process(of: alive.tracer)) }
         try checkPermission(pid, reader: reader, alive)
         if alive.state == "T" { throw .stopped(pid) }

@@ -78,6 +78,12 @@ package struct TargetStatus: Equatable, Sendable {
         return nil
     }
 
+    /// Whether a tracer is another process of this program, which lets go within milliseconds.
+    static func isOurs(_ tracer: Int32) -> Bool {
+        guard let name = smallFile("/proc/\(tracer)/comm") else { return true }
+        return name == smallFile("/proc/self/comm")
+    }
+
     /// `kernel.yama.ptrace_scope`; 0 where the kernel has no Yama.
     package static var yamaScope: Int {
         smallFile("/proc/sys/kernel/yama/ptrace_scope").flatMap { Int($0.prefix { $0 != "\n" }) } ?? 0

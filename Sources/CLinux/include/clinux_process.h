@@ -68,6 +68,8 @@ uint64_t clinux_timer_fired(int32_t fd);
 
 /// A listening socket of an abstract name (unix(7)), close-on-exec; the name, NUL-terminated, in `name` (64 bytes). -errno.
 int32_t clinux_listen(char *_Nonnull name);
+/// A socket that has an abstract name of its own for as long as it is open, as a lock between processes; -EADDRINUSE.
+int32_t clinux_claim(const char *_Nonnull name);
 /// Accepts a connection of this user's or root's; -EACCES for anybody else's, which is closed.
 int32_t clinux_accept(int32_t fd);
 

@@ -84,6 +84,9 @@ int32_t cpatch_keep_traps(void);
 /// -EBUSY: a place needs them; -EAGAIN: a thread may still be on its way to a handler, which `milliseconds` did not settle.
 int32_t cpatch_release_traps(uint32_t milliseconds);
 
+/// Sleeps, less than a second.
+void cpatch_pause(uint64_t nanoseconds);
+
 /// What the handlers did; relaxed atomics.
 struct cpatch_trap_counts {
     uint64_t entries;    // threads that met our trap at a place's first byte

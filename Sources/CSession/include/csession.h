@@ -225,7 +225,8 @@ enum csession_message_kind {
     CSESSION_DETACH = 7,    // controller → agent: value = session_id, 0: every session whose controller is gone
     CSESSION_DETACHED = 8,  // agent → controller: answer to DETACH; value = sites whose code is the original again
     CSESSION_HOLD = 10,     // agent → controller: stop the threads that block SIGTRAP or SIGILL, or their traps would be fatal
-    CSESSION_GO = 11,       // controller → agent: they are stopped until ATTACHED or DETACHED comes; error: they cannot be
+    CSESSION_GO = 11,       // controller → agent: they are stopped until RELEASE comes; error: they cannot be
+    CSESSION_RELEASE = 12,  // agent → controller: the threads that it stopped may run on
     CSESSION_MODULES = 9,   // agent → controller: the program loaded or unloaded a library
 };
 

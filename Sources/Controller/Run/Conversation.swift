@@ -115,6 +115,7 @@ struct Conversation {
                 held = hold(apart: Int32(bitPattern: message.site), windows)
                 let isHeld = held != nil
                 try target.channel.send(CSESSION_GO, error: isHeld ? 0 : UInt32(EPERM))
+            case CSESSION_RELEASE.rawValue: held = nil
             case CSESSION_MODULES.rawValue: continue
             default: throw Failure.internalError("libubpf.so answered with message \(message.kind)")
             }

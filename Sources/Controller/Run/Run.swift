@@ -65,6 +65,7 @@ package struct Run {
         }
         let started = monotonicNanoseconds()
         if !options.pids.isEmpty {
+            supervision.turn = Turn(options.pids)
             let plans = try Target.inspect(options.pids)
             let library = try installation.library()
             var targets: [Target] = []

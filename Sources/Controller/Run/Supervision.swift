@@ -19,6 +19,8 @@ struct Supervision: ~Copyable {
     /// Where the probes of each kind of target start to count: the same program executed twice counts in the same places.
     private var blocks: [(start: Int, names: [String])] = []
     private var listener: Listener?
+    /// Held until all targets have joined.
+    var turn: Turn?
 
     init(
         _ options: RunOptions,
@@ -69,6 +71,7 @@ struct Supervision: ~Copyable {
         var targets = given
         let session = try assembly.makeSession(followsFork: options.followsFork || options.followsExec)
         for target in targets { try join(target, session, loop) }
+        turn = nil
         let sink = try OutputSink(format: options.format ?? .text, path: options.output, pid: targets[0].pid)
         let results = Results(
             assembly,
