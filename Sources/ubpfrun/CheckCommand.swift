@@ -61,7 +61,8 @@ struct ExplainCommand: ParsableCommand {
         do throws(Failure) {
             var options = RunOptions()
             if let pid { try options.addPids(pid) }
-            let isCode = word.count == 4 && "UVuv".contains(word.prefix(1)) && Int(word.dropFirst()) != nil
+            // A letter and a number is no function that anybody probes.
+            let isCode = word.count <= 5 && word.first?.isLetter == true && Int(word.dropFirst()) != nil
             print(
                 isCode && pid == nil
                     ? try Explanation.text(of: word)

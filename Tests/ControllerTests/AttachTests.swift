@@ -82,8 +82,12 @@ struct AttachTests {
         let pid = try #require(session.child)
         defer { Foundation.kill(pid, SIGKILL) }
         usleep(200_000)
-        #expect(Snapshot(pid).code != Snapshot.original)
+        let name = { (try? String(contentsOfFile: "/proc/\(pid)/comm", encoding: .utf8)) ?? "none" }
+        #expect(name() == "work\n")
+        let patched = Snapshot(pid).code
+        #expect(patched != Snapshot.original && !patched.isEmpty)
         session.terminate()
+        #expect(name() == "work\n")
         #expect(Snapshot(pid).code == Snapshot.original)
     }
 
@@ -140,17 +144,42 @@ struct Snapshot: Equatable {
     static let original: [UInt8] = places.flatMap { bytes(getpid(), base(of: getpid()) + $0) }
 
     private static func base(of pid: Int32) -> UInt64 {
-        let maps = (try? String(contentsOfFile: "/proc/\(pid)/maps", encoding: .utf8)) ?? ""
-        let line = maps.split(separator: "\n").first { $0.hasSuffix("/libc.so.6") } ?? ""
-        return UInt64(line.prefix { $0 != "-" }, radix: 16) ?? 0
+        // Read as it is: not every path in it need be UTF-8.
+        let line = contents("/proc/\(pid)/maps").split(separator: UInt8(ascii: "\n"))
+            .map { String(decoding: $0, as: UTF8.self) }.first { $0.hasSuffix("/libc.so.6") }
+        guard let line, let base = UInt64(line.prefix { $0 != "-" }, radix: 16) else {
+            Issue.record("no C library in /proc/\(pid)/maps")
+            return 0
+        }
+        return base
+    }
+
+    private static func contents(_ path: String) -> [UInt8] {
+        let file = open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else {
+            Issue.record("\(path): errno \(errno)")
+            return []
+        }
+        defer { close(file) }
+        var all: [UInt8] = []
+        var part = [UInt8](repeating: 0, count: 65536)
+        while case let got = read(file, &part, part.count), got > 0 { all += part.prefix(got) }
+        return all
     }
 
     private static func bytes(_ pid: Int32, _ address: UInt64) -> [UInt8] {
         let memory = open("/proc/\(pid)/mem", O_RDONLY | O_CLOEXEC)
-        guard memory >= 0 else { return [] }
+        guard memory >= 0 else {
+            Issue.record("/proc/\(pid)/mem: errno \(errno)")
+            return []
+        }
         defer { close(memory) }
         var bytes = [UInt8](repeating: 0, count: 16)
-        return pread(memory, &bytes, 16, off_t(address)) == 16 ? bytes : []
+        guard pread(memory, &bytes, 16, off_t(address)) == 16 else {
+            Issue.record("/proc/\(pid)/mem at \(String(address, radix: 16)): errno \(errno)")
+            return []
+        }
+        return bytes
     }
 }
 

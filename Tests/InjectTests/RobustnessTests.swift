@@ -58,7 +58,7 @@ import Testing
     @Test func targetsThatEnd() throws {
         let library = try Fixtures.library.get()
         var generator = SystemRandomNumberGenerator()
-        for _ in 0..<(isTorture ? 200 : 6) {
+        for _ in 0..<(isTorture ? 200 : 2) {
             let target = try Target([Fixtures.program("allocate"), "4", "1"]).ready()
             let delay = UInt32.random(in: 0..<60_000, using: &generator)
             let pid = target.pid
@@ -79,7 +79,7 @@ import Testing
         let target = try Target([Fixtures.program("hold"), "exec", "3"]).ready()
         var successes = 0
         var attempts = 0
-        while target.isAlive, !target.text.contains("done"), attempts < (isTorture ? 1000 : 4) {
+        while target.isAlive, !target.text.contains("done"), attempts < (isTorture ? 1000 : 2) {
             attempts += 1
             if failure(target, library) == nil { successes += 1 }
         }
