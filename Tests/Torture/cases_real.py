@@ -194,7 +194,7 @@ def computes(name, prepare, moving=()):
 
 
 def python(context):
-    return [tool("python3"), "-c", PYTHON, str(context.size(600, 150))], {"PYTHONMALLOC": "malloc"}, None
+    return [tool("python3"), "-c", PYTHON, str(context.size(2400, 600))], {"PYTHONMALLOC": "malloc"}, None
 
 
 def sqlite(context):

@@ -127,7 +127,7 @@ def differences(before, after, moving=()):
         found.append(f"descriptors: {sorted(before.descriptors.items() ^ after.descriptors.items())}")
     if (after.caught ^ before.caught) & ~LIBC_SIGNALS:
         found.append(f"handlers: {before.caught:x} before, {after.caught:x} after")
-    if after.ignored != before.ignored:
+    if (after.ignored ^ before.ignored) & ~LIBC_SIGNALS:
         found.append(f"ignored signals: {before.ignored:x} before, {after.ignored:x} after")
     if "files" not in moving and after.files != before.files:
         found.append(f"mapped files: {sorted(((before.files - after.files) + (after.files - before.files)).items())[:6]}")
