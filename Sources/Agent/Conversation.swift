@@ -17,7 +17,7 @@ struct Conversation {
         case closed
     }
 
-    /// What became of the threads that a trap would kill.
+    /// What became of the other threads.
     enum Hold {
         case unneeded
         case held
@@ -76,25 +76,15 @@ struct Conversation {
         }
     }
 
-    /// Has the controller stop the threads that a trap would kill; code may change unless that is refused.
+    /// Has the controller stop all other threads; code may change unless that is refused.
     ///
     /// Whoever is stopped may hold any lock: nothing may be asked of libc until the answer is sent.
     func hold() -> Hold {
-        guard socket >= 0 else { return .unneeded }
-        // Whoever traces a thread gets our traps and does not hand them on. Another controller that attaches lets go at once.
-        var patience = 500
-        while cpatch_tracer(0) != 0 {
-            guard patience > 0 else { return .refused }
-            patience -= 1
-            cpatch_pause(2_000_000)
-        }
-        let blocking = cpatch_threads_that_block(UInt64(CPATCH_TRAP_SIGNALS), nil, 0)
-        if blocking == 0 { return .unneeded }
+        guard socket >= 0 else { return .refused }
         var message = empty(CSESSION_HOLD)
-        message.value = UInt64(max(blocking, 0))
-        // This thread blocks signals too, and has to go on.
+        // This thread has to go on.
         message.site = cruntime_tid()
-        guard blocking > 0, unsafe cpatch_send(socket, &message) == 0 else { return .refused }
+        guard unsafe cpatch_send(socket, &message) == 0 else { return .refused }
         var files: (Int32, Int32, Int32) = (-1, -1, -1)
         let failed = unsafe withUnsafeMutableBytes(of: &files) { raw in
             guard let base = raw.baseAddress else { return Int32(-1) }

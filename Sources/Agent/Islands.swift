@@ -1,22 +1,22 @@
 import CPatch
 import CRuntime
 
-/// Jumps of 5 bytes at addresses that a site's own jump can name with traps in its displacement.
+/// Jumps at given addresses, on pages of their own.
 ///
-/// Where an instruction starts inside the bytes of a `jmp rel32`, the displacement's byte there must be a trap
-/// (`cpatch_is_trap`): a thread that stood there when the jump was written then goes on in the copy. Only some addresses
-/// have such displacements, so the jump goes to an island there, and from it to the thunk. (LiteInst calls it
-/// instruction punning.) Pages are read-execute from the first use on, shared by sites, and never unmapped.
+/// Where a function's second to fifth byte, read as the displacement of a jump over its first five, name a free place, a jump
+/// to the thunk is put there. Then one byte makes and unmakes the function's own jump, whatever other threads are doing.
+/// (LiteInst calls it instruction punning.) Pages are read-execute from the first use on, shared by sites, and never unmapped.
 @safe
 struct IslandPool {
     /// One record for each page: its address, and a bit for each byte in use.
     private let records: UnsafeMutableRawPointer
     private var count = 0
+    private var surroundings = Surroundings()
 
     private static let pageSize: UInt64 = 4096
     private static let recordSize = 8 + 4096 / 8
-    private static let capacity = 4096
-    private static let jumpSize: UInt64 = 5
+    /// So much memory at most; sites beyond are patched while the process stands still.
+    private static let capacity = 1024
 
     init?() {
         guard let memory = unsafe cpatch_allocate(UInt64(Self.recordSize * Self.capacity), 0) else { return nil }
@@ -26,215 +26,96 @@ struct IslandPool {
     /// Pages in use.
     var pageCount: Int { count }
 
-    /// Writes a jump to `thunk` where the site's jump can reach it; its address.
-    ///
-    /// `boundaries` has bit n set for each instruction that starts n bytes behind `site`, n in 1...4.
-    mutating func place(site: UInt64, boundaries: UInt32, thunk: UInt64) throws(AgentError) -> UInt64 {
-        let want = Wanted(from: site &+ Self.jumpSize, boundaries: boundaries, thunk: thunk)
-        var index = count
-        while index > 0 {
-            index -= 1
-            if let island = findRoom(index, want), write(island, thunk, page: index) { return island }
+    /// Forgets where the heap and the stack were.
+    mutating func look() { surroundings = Surroundings() }
+
+    /// Writes a jump to `thunk` at `island`; false where that place is not to be had.
+    mutating func place(at island: UInt64, thunk: UInt64) -> Bool {
+        // jmp rel32, or jmp *0(%rip) and the address behind it.
+        let near = rel32(from: island &+ 5, to: thunk)
+        let size: UInt64 = near == nil ? 14 : 5
+        guard claim(island), claim(island &+ size &- 1) else { return false }
+        for byte in island..<island &+ size where isUsed(byte) { return false }
+        var bytes: (UInt64, UInt64) = (0x25ff | thunk << 48, thunk >> 16)
+        if let near { bytes.0 = 0xe9 | UInt64(near) << 8 }
+        let failed = unsafe withUnsafeBytes(of: &bytes) { raw in
+            guard let base = raw.baseAddress else { return Int32(-22) }
+            return unsafe cpatch_write_live(island, base.assumingMemoryBound(to: UInt8.self), size)
         }
-        return try placeOnNewPage(want)
+        guard failed == 0 else { return false }
+        for byte in island..<island &+ size { mark(byte) }
+        return true
     }
 
     private func page(_ index: Int) -> UInt64 {
         unsafe records.load(fromByteOffset: index * Self.recordSize, as: UInt64.self)
     }
 
-    private func isUsed(_ index: Int, _ offset: UInt64) -> Bool {
-        let byte = unsafe records.load(fromByteOffset: index * Self.recordSize + 8 + Int(offset / 8), as: UInt8.self)
-        return byte >> UInt8(offset % 8) & 1 != 0
+    /// The record of an address's page.
+    private func index(of address: UInt64) -> Int? {
+        var index = 0
+        while index < count, page(index) != address & ~(Self.pageSize - 1) { index += 1 }
+        return index < count ? index : nil
     }
 
-    private func findRoom(_ index: Int, _ want: Wanted) -> UInt64? {
-        let start = page(index)
-        let last = start &+ Self.pageSize &- Self.jumpSize
-        // Most pages are ruled out by the upper half of the displacement, of which a page has one or two.
-        guard want.mayFit(start) || want.mayFit(last) else { return nil }
-        var island = start
-        while island <= last {
-            guard want.fits(island) else {
-                island = want.next(after: island)
-                continue
-            }
-            var used: UInt64 = 0
-            while used < Self.jumpSize, !isUsed(index, island &- start &+ used) { used += 1 }
-            if used == Self.jumpSize { return island }
-            island &+= 1
+    /// Makes sure that the page of an address is one of the pool's.
+    private mutating func claim(_ address: UInt64) -> Bool {
+        if index(of: address) != nil { return true }
+        let start = address & ~(Self.pageSize - 1)
+        guard count < Self.capacity, surroundings.allow(start) else { return false }
+        guard let memory = unsafe cpatch_allocate(Self.pageSize, start) else { return false }
+        guard unsafe cpatch_protect(memory, Self.pageSize, 1) == 0 else {
+            unsafe cpatch_release(memory, Self.pageSize)
+            return false
         }
-        return nil
-    }
-
-    private func write(_ island: UInt64, _ thunk: UInt64, page index: Int) -> Bool {
-        guard let displacement = rel32(from: island &+ Self.jumpSize, to: thunk) else { return false }
-        var jump = 0xe9 | UInt64(displacement) << 8
-        let failed = unsafe withUnsafeBytes(of: &jump) { raw in
-            guard let bytes = raw.baseAddress else { return Int32(-22) }
-            return unsafe cpatch_write_live(island, bytes.assumingMemoryBound(to: UInt8.self), Self.jumpSize)
-        }
-        guard failed == 0 else { return false }
-        markUsed(island, index)
+        unsafe records.storeBytes(of: start, toByteOffset: count * Self.recordSize, as: UInt64.self)
+        count += 1
         return true
     }
 
-    private func markUsed(_ island: UInt64, _ index: Int) {
-        for number in 0..<Self.jumpSize {
-            let offset = island &- page(index) &+ number
-            let place = unsafe records + (index * Self.recordSize + 8 + Int(offset / 8))
-            let byte = unsafe place.load(as: UInt8.self)
-            unsafe place.storeBytes(of: byte | 1 << UInt8(offset % 8), as: UInt8.self)
-        }
+    private func bits(of address: UInt64) -> UnsafeMutablePointer<UInt8>? {
+        guard let index = index(of: address) else { return nil }
+        let offset = Int(address & (Self.pageSize - 1)) / 8
+        return unsafe (records + (index * Self.recordSize + 8 + offset)).assumingMemoryBound(to: UInt8.self)
     }
 
-    /// Claims the first free page that holds a fitting address.
-    private mutating func placeOnNewPage(_ want: Wanted) throws(AgentError) -> UInt64 {
-        let distance = want.from > want.thunk ? want.from &- want.thunk : want.thunk &- want.from
-        guard count < Self.capacity, distance < 1 << 32 else { throw AgentError(.memory) }
-        guard let free = FreeRanges() else { throw AgentError(.memory) }
-        defer { free.release() }
-        var attempts = 64
-        // Below first: what lies above a program is its heap, and that grows.
-        for step in 0..<256 {
-            let top = UInt64(step < 128 ? 255 - step : step - 128)
-            guard want.allows(top, byte: 3) else { continue }
-            for third in 0..<UInt64(256) where want.allows(third, byte: 2) {
-                for second in 0..<UInt64(256) where want.allows(second, byte: 1) {
-                    // Without a trap in it the byte below chooses places on a page; the first will do.
-                    if !want.isTrap(byte: 1), second & 15 != 0 { continue }
-                    let base = top << 24 | third << 16 | second << 8
-                    let start = want.address(base)
-                    guard rel32(from: start, to: want.thunk) != nil, free.contains(start & ~(Self.pageSize - 1)) else {
-                        continue
-                    }
-                    if let island = claim(want, base) { return island }
-                    // Memory may be used up, or a mapping be newer than the list.
-                    attempts -= 1
-                    guard attempts > 0 else { throw AgentError(.memory) }
-                }
-            }
-        }
-        throw AgentError(.memory)
+    private func isUsed(_ address: UInt64) -> Bool {
+        guard let bits = unsafe bits(of: address) else { return true }
+        return unsafe bits.pointee >> UInt8(address & 7) & 1 != 0
     }
 
-    /// The first fitting address among 256, on a fresh page; nil where there is none.
-    private mutating func claim(_ want: Wanted, _ base: UInt64) -> UInt64? {
-        for first in 0..<UInt64(256) {
-            let island = want.address(base | first)
-            let start = island & ~(Self.pageSize - 1)
-            guard want.fits(island), island &- start <= Self.pageSize - Self.jumpSize,
-                let displacement = rel32(from: island &+ Self.jumpSize, to: want.thunk)
-            else { continue }
-            guard let memory = unsafe cpatch_allocate(Self.pageSize, start) else { return nil }
-            var writer = CodeWriter(at: island)
-            writer.byte(0xe9)
-            writer.long(displacement)
-            guard unsafe cpatch_protect(memory, Self.pageSize, 1) == 0 else {
-                unsafe cpatch_release(memory, Self.pageSize)
-                return nil
-            }
-            unsafe records.storeBytes(of: start, toByteOffset: count * Self.recordSize, as: UInt64.self)
-            count += 1
-            markUsed(island, count - 1)
-            return island
-        }
-        return nil
+    private func mark(_ address: UInt64) {
+        guard let bits = unsafe bits(of: address) else { return }
+        unsafe bits.pointee |= 1 << UInt8(address & 7)
     }
 }
 
-/// What an island's address must be like.
-private struct Wanted {
-    /// The end of the site's jump, from which displacements count.
-    let from: UInt64
-    let boundaries: UInt32
-    let thunk: UInt64
-
-    /// Whether the displacement's byte stands where an instruction starts.
-    func isTrap(byte: UInt32) -> Bool { boundaries >> (byte + 1) & 1 != 0 }
-
-    func allows(_ value: UInt64, byte: UInt32) -> Bool {
-        !isTrap(byte: byte) || cpatch_is_trap(UInt8(truncatingIfNeeded: value)) != 0
-    }
-
-    func address(_ displacement: UInt64) -> UInt64 {
-        from &+ UInt64(bitPattern: Int64(Int32(truncatingIfNeeded: displacement)))
-    }
-
-    /// Whether the upper two bytes of the displacement can be right.
-    func mayFit(_ address: UInt64) -> Bool {
-        guard let displacement = rel32(from: from, to: address) else { return false }
-        return allows(UInt64(displacement >> 24), byte: 3) && allows(UInt64(displacement >> 16), byte: 2)
-    }
-
-    func fits(_ address: UInt64) -> Bool {
-        guard let displacement = rel32(from: from, to: address), rel32(from: address &+ 5, to: thunk) != nil else {
-            return false
-        }
-        var byte: UInt32 = 0
-        while byte < 4, allows(UInt64(displacement >> (8 * byte)), byte: byte) { byte += 1 }
-        return byte == 4
-    }
-
-    /// The next address worth a look after one that does not fit.
-    func next(after address: UInt64) -> UInt64 {
-        guard let displacement = rel32(from: from, to: address) else { return address &+ 1 }
-        // With a wrong second byte, so are all that share it.
-        return allows(UInt64(displacement >> 8), byte: 1) ? address &+ 1 : address &+ UInt64(256 - displacement & 255)
-    }
-}
-
-/// Where nothing is mapped, and nothing will grow to.
+/// Where memory may yet grow to.
 @safe
-private struct FreeRanges {
-    private let memory: UnsafeMutablePointer<UInt64>
-    private static let limit = 65536
-    private static var bytes: UInt64 { UInt64((limit + 1) * 16) }
+private struct Surroundings {
+    /// The end of the heap and the start of the stack; 0 before they were looked for.
+    private var heapEnd: UInt64 = 0
+    private var stackStart: UInt64 = 0
+    private static let room: UInt64 = 1 << 30
 
-    /// Reads the mappings; nil when there are too many.
-    init?() {
-        guard let bytes = unsafe cpatch_allocate(Self.bytes, 0) else { return nil }
-        unsafe memory = UnsafeMutableRawPointer(bytes).assumingMemoryBound(to: UInt64.self)
-        // memory[0]: ranges; memory[1]: where the next one starts.
-        unsafe memory[1] = 1 << 16
-        let complete = unsafe cpatch_each_mapping(noteFree, memory)
-        guard complete != 0, unsafe memory[0] < 65535 else {
-            release()
-            return nil
+    /// Whether a page is a gigabyte above the heap or more, and as far from the stack, and no address of the kernel's.
+    mutating func allow(_ page: UInt64) -> Bool {
+        if stackStart == 0 {
+            var ends: (UInt64, UInt64) = (0, 1 << 47)
+            let complete = unsafe withUnsafeMutablePointer(to: &ends) { unsafe cpatch_each_mapping(noteEnds, $0) }
+            guard complete != 0 else { return false }
+            (heapEnd, stackStart) = ends
         }
+        let isAboveHeap = page >= heapEnd && page &- heapEnd < Self.room
+        return page >= 1 << 16 && page < stackStart &- Self.room && !isAboveHeap
     }
-
-    func contains(_ page: UInt64) -> Bool {
-        var low = 0
-        var high = unsafe Int(memory[0])
-        while low < high {
-            let middle = (low + high) / 2
-            if unsafe memory[3 + middle * 2] <= page { low = middle + 1 } else { high = middle }
-        }
-        guard unsafe low < Int(memory[0]) else { return false }
-        return unsafe memory[2 + low * 2] <= page && page &+ 4096 <= memory[3 + low * 2]
-    }
-
-    func release() { unsafe cpatch_release(memory, Self.bytes) }
 }
 
-/// Notes what is free below a mapping; 0 when there are too many ranges.
-private func noteFree(_ mapping: UnsafePointer<cpatch_mapping>, _ data: UnsafeMutableRawPointer?) -> Int32 {
+/// Notes where the heap ends and the stack starts.
+private func noteEnds(_ mapping: UnsafePointer<cpatch_mapping>, _ data: UnsafeMutableRawPointer?) -> Int32 {
     guard let data = unsafe data else { return 0 }
-    let memory = unsafe data.assumingMemoryBound(to: UInt64.self)
-    let mapping = unsafe mapping.pointee
-    let count = unsafe memory[0]
-    guard count < 65535 else { return 0 }
-    let page: UInt64 = 4096
-    let low = unsafe memory[1]
-    // A page on both sides stays free; below the stack, which grows, far more than any limit that is usual.
-    let room: UInt64 = mapping.is_stack == 0 ? page : 8 << 30
-    if mapping.start > room, mapping.start &- room > low &+ page {
-        unsafe memory[Int(2 + count * 2)] = low &+ page
-        unsafe memory[Int(3 + count * 2)] = mapping.start &- room
-        unsafe memory[0] = count + 1
-    }
-    // Above the heap there is a gigabyte for it.
-    unsafe memory[1] = mapping.end &+ (mapping.is_heap != 0 ? 1 << 30 : 0)
+    let ends = unsafe data.assumingMemoryBound(to: (UInt64, UInt64).self)
+    if unsafe mapping.pointee.is_heap != 0 { unsafe ends.pointee.0 = mapping.pointee.end }
+    if unsafe mapping.pointee.is_stack != 0 { unsafe ends.pointee.1 = mapping.pointee.start }
     return 1
 }

@@ -23,10 +23,10 @@ private struct ChangeList {
 
     func release() { unsafe cpatch_release(memory, size) }
 
-    /// Makes all the changes or none.
-    func apply(threads: UInt32) throws(AgentError) {
+    /// Makes all the changes or none; `quiet` says that no other thread runs.
+    func apply(quiet: Bool) throws(AgentError) {
         var place = UInt32.max
-        let failed = unsafe cpatch_change_code(changes, count, threads, &place)
+        let failed = unsafe cpatch_change_code(changes, count, quiet ? 1 : 0, &place)
         guard failed != 0 else { return }
         let site = unsafe place < count ? sites[Int(place)] : AgentError.noSite
         switch -failed {
@@ -42,7 +42,7 @@ private struct ChangeList {
     mutating func append(_ number: UInt32, _ site: UnsafePointer<cpatch_site>, installs: Bool) {
         var change = cpatch_change()
         change.address = unsafe site.pointee.address
-        change.size = unsafe site.pointee.changedBytes
+        change.size = unsafe site.pointee.writtenBytes
         let patched = unsafe site.pointee.patchedBytes
         let original = unsafe site.pointee.originalBytes
         unsafe withUnsafeMutableBytes(of: &change.from) {
@@ -51,21 +51,28 @@ private struct ChangeList {
         unsafe withUnsafeMutableBytes(of: &change.to) {
             unsafe $0.storeBytes(of: installs ? patched : original, as: UInt64.self)
         }
-        // Who comes while the first byte is a trap goes where the finished code will lead.
-        change.entry = unsafe installs ? site.pointee.thunk : site.pointee.relocated
-        // Without an island the jump was written while there was no other thread: nobody can stand inside.
-        let hasIsland = unsafe site.pointee.landing != site.pointee.thunk
-        change.boundary_count = unsafe hasIsland ? site.pointee.boundary_count : 0
-        let relocated = unsafe site.pointee.relocated
-        let offsets = unsafe site.pointee.boundary_offset
-        let copies = unsafe site.pointee.boundary_copy
-        change.boundary.0 = cpatch_boundary(copy: relocated &+ UInt64(copies.0), offset: offsets.0, reserved: 0)
-        change.boundary.1 = cpatch_boundary(copy: relocated &+ UInt64(copies.1), offset: offsets.1, reserved: 0)
-        change.boundary.2 = cpatch_boundary(copy: relocated &+ UInt64(copies.2), offset: offsets.2, reserved: 0)
-        change.boundary.3 = cpatch_boundary(copy: relocated &+ UInt64(copies.3), offset: offsets.3, reserved: 0)
+        if unsafe site.pointee.tactic == CSESSION_TACTIC_TRAP.rawValue {
+            change.entry = unsafe installs ? site.pointee.thunk : site.pointee.relocated
+        }
         unsafe changes[Int(count)] = change
         unsafe sites[Int(count)] = number
         count += 1
+    }
+
+    /// The changes of more than a byte, for which no other thread may run, or all others.
+    func part(wide: Bool) throws(AgentError) -> ChangeList {
+        var part = try ChangeList(capacity: count)
+        for index in 0..<Int(count) where unsafe (changes[index].size > 1) == wide {
+            unsafe part.changes[Int(part.count)] = changes[index]
+            unsafe part.sites[Int(part.count)] = sites[index]
+            part.count += 1
+        }
+        return part
+    }
+
+    /// Notes what became of the sites.
+    func note(_ state: cpatch_patched, in table: UnsafeMutablePointer<cpatch_site>) {
+        for index in 0..<Int(count) { unsafe table[Int(sites[index])].patched = state.rawValue }
     }
 }
 
@@ -78,23 +85,26 @@ func patch(_ plan: UnsafeMutablePointer<cpatch_plan>, of conversation: Conversat
     let linkCount = unsafe plan.pointee.link_count
     var list = try ChangeList(capacity: linkCount)
     defer { list.release() }
+    var isWide = false
+    unsafe islands?.look()
     for index in 0..<linkCount {
         let number = unsafe cpatch_plan_link(plan, index).pointee.site
         let site = unsafe sites + Int(number)
         if unsafe site.pointee.patched == CPATCH_PATCHED.rawValue, unsafe SiteTable.isOurs(site) { continue }
         do throws(AgentError) {
-            try unsafe prepareLanding(site, isLive: threads > 1)
+            try unsafe prepareLanding(site)
         } catch {
             throw AgentError(error.kind, site: index, code: error.code)
         }
         unsafe list.append(number, site, installs: true)
+        isWide = unsafe isWide || site.pointee.writtenBytes > 1
     }
     if list.count == 0 { return }
     do throws(AgentError) {
-        let hold = threads == 1 ? .unneeded : conversation.hold()
+        let hold = threads > 1 && isWide ? conversation.hold() : .unneeded
         if case .refused = hold { throw AgentError(.threads) }
         defer { conversation.release(hold) }
-        try list.apply(threads: threads)
+        try list.apply(quiet: threads == 1 || isWide)
     } catch {
         var place = AgentError.noSite
         for index in 0..<linkCount where unsafe cpatch_plan_link(plan, index).pointee.site == error.site {
@@ -102,41 +112,27 @@ func patch(_ plan: UnsafeMutablePointer<cpatch_plan>, of conversation: Conversat
         }
         throw AgentError(error.kind, site: place, code: error.code)
     }
-    for index in 0..<Int(list.count) {
-        unsafe sites[Int(list.sites[index])].patched = CPATCH_PATCHED.rawValue
-    }
+    unsafe list.note(CPATCH_PATCHED, in: sites)
 }
 
-/// Where jumps into windows lead that others may be running; used under the agent's lock.
+/// Jumps at the places that functions' own bytes name; used under the agent's lock.
 private nonisolated(unsafe) var islands: IslandPool?
 
 /// Makes sure that what the patched bytes will jump to exists.
-private func prepareLanding(_ site: UnsafeMutablePointer<cpatch_site>, isLive: Bool) throws(AgentError) {
+private func prepareLanding(_ site: UnsafeMutablePointer<cpatch_site>) throws(AgentError) {
     guard let tactic = unsafe SiteTactic(rawValue: site.pointee.tactic) else { throw AgentError(.session) }
     switch tactic {
-    case .jump, .trap:
-        break
-    case .window:
-        // Alone, no thread can stand on an instruction inside the window. Others may: the bytes must trap there.
-        guard unsafe isLive && site.pointee.boundary_count > 0 && site.pointee.landing == site.pointee.thunk else {
-            break
-        }
-        var boundaries: UInt32 = 0
-        let offsets = unsafe site.pointee.boundary_offset
-        let count = unsafe site.pointee.boundary_count
-        boundaries |= 1 << offsets.0
-        if count > 1 { boundaries |= 1 << offsets.1 }
-        if count > 2 { boundaries |= 1 << offsets.2 }
-        if count > 3 { boundaries |= 1 << offsets.3 }
+    case .trap:
+        return
+    case .jump, .window:
+        // With a jump's first byte alone the other four, which stay, are its displacement.
+        guard unsafe site.pointee.landing == site.pointee.thunk else { break }
+        let displacement = unsafe Int32(truncatingIfNeeded: site.pointee.originalBytes >> 8)
+        let place = unsafe site.pointee.address &+ 5 &+ UInt64(bitPattern: Int64(displacement))
         if unsafe islands == nil { unsafe islands = IslandPool() }
-        guard
-            let place = try unsafe islands?.place(
-                site: site.pointee.address,
-                boundaries: boundaries,
-                thunk: site.pointee.thunk
-            )
-        else { throw AgentError(.mapping) }
-        unsafe site.pointee.landing = place
+        if unsafe islands?.place(at: place, thunk: site.pointee.thunk) == true {
+            unsafe site.pointee.landing = place
+        }
     case .island:
         let island = unsafe site.pointee.island
         guard unsafe Int8(exactly: Int64(bitPattern: island &- (site.pointee.address &+ 2))) != nil else {
@@ -153,14 +149,14 @@ private func prepareLanding(_ site: UnsafeMutablePointer<cpatch_site>, isLive: B
         }
         guard failed == 0 else { throw AgentError(.write, code: -failed) }
     }
-    guard unsafe tactic == .trap || rel32(from: site.pointee.address &+ 5, to: site.pointee.landing) != nil else {
+    guard unsafe rel32(from: site.pointee.address &+ 5, to: site.pointee.landing) != nil else {
         throw AgentError(.unreachable)
     }
 }
 
 /// Puts the original bytes back at sites that no session has probes on; how many.
 ///
-/// Sites that stay patched, as nobody could hold a thread that our traps would kill, are found by `restoreOrphans`.
+/// Sites that stay patched, as the other threads could not be stopped, are found by `restoreOrphans`.
 /// A site whose code somebody else changed meanwhile is left as it is: their copy of our jump may be in use, and leads
 /// through a thunk that does nothing more. So is one whose module is gone.
 func restore(_ numbers: UnsafePointer<UInt32>, _ count: UInt32, of conversation: Conversation) -> UInt32 {
@@ -176,26 +172,30 @@ func restore(_ numbers: UnsafePointer<UInt32>, _ count: UInt32, of conversation:
             unsafe site.pointee.patched = CPATCH_FOREIGN.rawValue
         }
     }
-    guard list.count > 0 else { return 0 }
-    let hold = conversation.hold()
-    if case .refused = hold { return 0 }
-    // Every thread that can run has to have its turn; on a busy machine that takes a while.
-    defer {
+    guard list.count > 0, let bytes = try? list.part(wide: false) else { return 0 }
+    defer { bytes.release() }
+    var restored = unsafe restoreAll(bytes, sites, quiet: false)
+    if let wide = try? list.part(wide: true) {
+        defer { wide.release() }
+        let hold = wide.count == 0 || cpatch_thread_count() == 1 ? .unneeded : conversation.hold()
+        if case .refused = hold {} else { restored += unsafe restoreAll(wide, sites, quiet: true) }
         conversation.release(hold)
-        _ = cpatch_release_traps(3000)
     }
-    let threads = max(cpatch_thread_count(), 2)
-    var place = UInt32.max
-    if unsafe cpatch_change_code(list.changes, list.count, threads, &place) == 0 {
-        for index in 0..<Int(list.count) {
-            unsafe sites[Int(list.sites[index])].patched = CPATCH_ORIGINAL.rawValue
-        }
+    // Every thread that can run has to have its turn; on a busy machine that takes a while.
+    _ = cpatch_release_traps(3000)
+    return restored
+}
+
+/// Makes changes back to the original bytes, all together or, where that fails, those that are possible; how many.
+private func restoreAll(_ list: ChangeList, _ sites: UnsafeMutablePointer<cpatch_site>, quiet: Bool) -> UInt32 {
+    if (try? list.apply(quiet: quiet)) != nil {
+        unsafe list.note(CPATCH_ORIGINAL, in: sites)
         return list.count
     }
-    // One by one then: what cannot be changed stays, and does nothing.
     var restored: UInt32 = 0
+    var place = UInt32.max
     for index in 0..<Int(list.count)
-    where unsafe cpatch_change_code(list.changes + index, 1, threads, &place) == 0 {
+    where unsafe cpatch_change_code(list.changes + index, 1, quiet ? 1 : 0, &place) == 0 {
         unsafe sites[Int(list.sites[index])].patched = CPATCH_ORIGINAL.rawValue
         restored += 1
     }
@@ -207,5 +207,10 @@ extension cpatch_site {
     var originalBytes: UInt64 {
         let mask = unsafe changedBytes == 8 ? UInt64.max : (1 << UInt64(changedBytes * 8)) - 1
         return unsafe withUnsafeBytes(of: saved) { unsafe $0.loadUnaligned(as: UInt64.self) } & mask
+    }
+
+    /// How many of the changed bytes differ: one where a jump leads where the bytes behind it always led.
+    var writtenBytes: UInt32 {
+        unsafe (patchedBytes ^ originalBytes) >> 8 == 0 ? 1 : changedBytes
     }
 }

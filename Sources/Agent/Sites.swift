@@ -95,9 +95,6 @@ enum SiteTable {
         unsafe fresh.pointee.island = unsafe site.pointee.island
         unsafe fresh.pointee.tactic = unsafe site.pointee.tactic
         unsafe fresh.pointee.window = unsafe site.pointee.window
-        unsafe fresh.pointee.boundary_count = unsafe min(site.pointee.boundary_count, 4)
-        unsafe fresh.pointee.boundary_offset = unsafe site.pointee.boundary_offset
-        unsafe fresh.pointee.boundary_copy = unsafe site.pointee.boundary_copy
         let saved = UnsafeMutableRawPointer(fresh)
         unsafe cruntime_copy(
             saved + Int(CPATCH_SAVED_OFFSET),

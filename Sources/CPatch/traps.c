@@ -1,5 +1,5 @@
-// The signal handlers behind live.c: threads that meet one of our traps go on elsewhere, everything else goes to the
-// program's own handlers. Also what is known of the other threads' signals.
+// The handler of SIGTRAP behind live.c: threads that meet one of our breakpoints go on in the thunk, everything else goes to
+// the program's own handler. Also what is known of the other threads.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -86,12 +86,10 @@ static struct layers {
     struct action *_Atomic first, *_Atomic last;
     uint32_t used;
     uint32_t ours;  // the handler is or was installed, and not taken back
-} layers[2];
+} layers;
 
-static struct layers *layers_of(int signal) { return &layers[signal == SIGTRAP]; }
-
-static int64_t sigaction_of(int signal, const struct action *set, struct action *get) {
-    return CALL(SYS_rt_sigaction, signal, set, get, sizeof(uint64_t));
+static int64_t sigaction_of(const struct action *set, struct action *get) {
+    return CALL(SYS_rt_sigaction, SIGTRAP, set, get, sizeof(uint64_t));
 }
 
 // Unwinders know a signal's frame by these bytes (libgcc's x86_64_fallback_frame_state, gdb), if nothing else describes it.
@@ -100,7 +98,7 @@ __asm__(
     ".text\n.balign 16\n.hidden cpatch_restore\n.type cpatch_restore, @function\n"
     "nop\ncpatch_restore: movq $15, %rax\nsyscall\n.size cpatch_restore, . - cpatch_restore\n");
 
-static void forward(int signal, siginfo_t *info, ucontext_t *context, struct layers *to, struct action *action) {
+static void forward(int signal, siginfo_t *info, ucontext_t *context, struct action *action) {
     COUNT(forwarded);
     // Copied first: the kernel does so, too.
     struct action it = *action;
@@ -118,11 +116,10 @@ static void forward(int signal, siginfo_t *info, ucontext_t *context, struct lay
     if (kind == (uint64_t)SIG_IGN && info->si_code <= 0) return;
     // The process dies of it, as it would have without us: the instruction is run again, or the signal sent again.
     it = (struct action){0};
-    sigaction_of(signal, &it, NULL);
-    to->ours = 0;
+    sigaction_of(&it, NULL);
+    layers.ours = 0;
     greg_t *rip = &context->uc_mcontext.gregs[REG_RIP];
-    if (signal == SIGILL && info->si_code > 0) return;
-    if (signal == SIGTRAP && info->si_code == SI_KERNEL && *(const uint8_t *)(*rip - 1) == 0xcc) {
+    if (info->si_code == SI_KERNEL && *(const uint8_t *)(*rip - 1) == 0xcc) {
         *rip -= 1;
         return;
     }
@@ -130,8 +127,7 @@ static void forward(int signal, siginfo_t *info, ucontext_t *context, struct lay
 }
 
 // Whether a signal comes from an instruction at `pc` rather than from a sender.
-static int is_trap(int signal, const siginfo_t *info, uint64_t pc) {
-    if (signal == SIGILL) return info->si_code > 0;
+static int is_trap(const siginfo_t *info, uint64_t pc) {
     if (info->si_code == SI_KERNEL) return 1;
     // In a process with kernel uprobes, older kernels send it as if from the process (handle_swbp, kernel/events/uprobes.c).
     return info->si_code == SI_USER && info->si_pid == CALL(SYS_getpid, 0, 0, 0, 0) && *(const uint8_t *)pc == 0xcc;
@@ -141,79 +137,56 @@ static void on_trap(int signal, siginfo_t *info, void *user) {
     ucontext_t *context = user;
     greg_t *rip = &context->uc_mcontext.gregs[REG_RIP];
     // int3 leaves the pc behind itself.
-    uint64_t pc = (uint64_t)*rip - (signal == SIGTRAP);
+    uint64_t pc = (uint64_t)*rip - 1;
     struct entry *entry = find(atomic_load(&the_table), pc);
-    if (atomic_load(&entry->pc) == pc && is_trap(signal, info, pc)) {
+    if (atomic_load(&entry->pc) == pc && is_trap(info, pc)) {
         uint64_t target = atomic_load(&entry->target);
         uint8_t byte = *(const uint8_t *)pc;
-        int inside = (target & CPATCH_TRAP_INSIDE) != 0;
-        // Only an int3 is ever written to a first byte.
-        if (target != 0 && (inside || signal == SIGTRAP)) {
-            if (!cpatch_is_trap(byte)) COUNT(late);
-            if (inside)
-                COUNT(rescues);
-            else
-                COUNT(entries);
-            *rip = (greg_t)(target & ~CPATCH_TRAP_INSIDE);
+        if (byte != 0xcc) COUNT(late);
+        if (target != 0) {
+            COUNT(entries);
+            *rip = (greg_t)target;
             return;
         }
-        if (target == 0 && signal == SIGTRAP && byte != 0xcc) {
-            COUNT(late);
+        if (byte != 0xcc) {
             *rip = (greg_t)pc;
             return;
         }
     }
     // Who returns to our restorer was called by the kernel; any other caller is a handler that found us below itself.
-    struct layers *mine = layers_of(signal);
     int by_kernel = __builtin_return_address(0) == (void *)&cpatch_restore;
-    forward(signal, info, context, mine, atomic_load(by_kernel ? &mine->last : &mine->first));
+    forward(signal, info, context, atomic_load(by_kernel ? &layers.last : &layers.first));
     __asm__ volatile("");
 }
 
 static int is_ours(const struct action *action) { return action->handler == on_trap; }
 
-static int32_t install(int signal) {
-    struct layers *mine = layers_of(signal);
+int32_t cpatch_trap_install(void) {
     struct action now;
-    int64_t result = sigaction_of(signal, NULL, &now);
+    int64_t result = sigaction_of(NULL, &now);
     if (result != 0) return (int32_t)result;
     if (is_ours(&now)) return 0;
     for (;;) {
         // Known to the handler before it can run. The last place is used again and again.
-        struct action *below = atomic_load(&mine->last);
+        struct action *below = atomic_load(&layers.last);
         if (below == NULL || below->handler != now.handler || below->flags != now.flags || below->mask != now.mask) {
-            below = &mine->below[mine->used < LAYERS ? mine->used++ : LAYERS - 1];
+            below = &layers.below[layers.used < LAYERS ? layers.used++ : LAYERS - 1];
             *below = now;
         }
-        if (atomic_load(&mine->first) == NULL || !mine->ours) atomic_store(&mine->first, below);
-        atomic_store(&mine->last, below);
+        if (atomic_load(&layers.first) == NULL || !layers.ours) atomic_store(&layers.first, below);
+        atomic_store(&layers.last, below);
         uint64_t inherited = (uint64_t)now.handler <= (uint64_t)SIG_IGN
                                  ? SA_ONSTACK | SA_RESTART
                                  : now.flags & (SA_ONSTACK | SA_RESTART);
         struct action set = {on_trap, SA_SIGINFO | RESTORER | inherited, cpatch_restore, ~0ull};
         struct action old;
-        result = sigaction_of(signal, &set, &old);
+        result = sigaction_of(&set, &old);
         if (result != 0) return (int32_t)result;
-        mine->ours = 1;
+        layers.ours = 1;
         if (is_ours(&old) || (old.handler == now.handler && old.flags == now.flags)) return 0;
         // The program installed another one in between.
         now = old;
     }
-}
-
-int32_t cpatch_trap_install(uint64_t mask) {
-    for (int signal = SIGILL; signal <= SIGTRAP; signal++) {
-        int32_t result = mask >> (signal - 1) & 1 ? install(signal) : 0;
-        if (result != 0) return result;
-    }
-    return 0;
-}
-
-int32_t cpatch_keep_traps(void) {
-    if (cpatch_trapping_sites() == 0) return 0;
-    uint64_t mask = 0;
-    for (int signal = SIGILL; signal <= SIGTRAP; signal++) mask |= (uint64_t)layers_of(signal)->ours << (signal - 1);
-    return cpatch_trap_install(mask);
 }
 
 // ---- Other threads ----
@@ -261,7 +234,7 @@ int32_t cpatch_read_status(const char *path, struct cpatch_status *status) {
     if (fd < 0) return (int32_t)fd;
     *status = (struct cpatch_status){0};
     char buffer[512];
-    uint64_t value = 0, number = 0, first = 0;
+    uint64_t value = 0, first = 0;
     uint32_t name = 0;
     int in_value = 0;
     int64_t got;
@@ -271,13 +244,11 @@ int32_t cpatch_read_status(const char *path, struct cpatch_status *status) {
             if (c == '\n') {
                 switch (name) {
                     case NAME('g', 'P', 'n', 'd'): status->pending = value; break;
-                    case NAME('g', 'B', 'l', 'k'): status->blocked = value; break;
                     case NAME('c', 'o', 'm', 'p'): status->seccomp = value; break;
-                    case NAME('r', 'P', 'i', 'd'): status->tracer = number; break;
                     case NAME('t', 'a', 't', 'e'): status->state = first; break;
                 }
                 name = 0;
-                value = number = first = 0;
+                value = first = 0;
                 in_value = 0;
             } else if (!in_value) {
                 if (c == ':')
@@ -286,46 +257,12 @@ int32_t cpatch_read_status(const char *path, struct cpatch_status *status) {
                     name = name << 8 | (uint8_t)c;
             } else if (c > ' ') {
                 if (first == 0) first = (uint8_t)c;
-                number = number * 10 + (uint64_t)(c - '0');
                 value = value << 4 | (uint64_t)(c >= 'a' ? c - 'a' + 10 : c - '0');
             }
         }
     CALL(SYS_close, fd, 0, 0, 0);
     return got < 0 ? (int32_t)got : 0;
 }
-
-struct audit {
-    uint64_t mask;
-    int32_t *tids;
-    uint32_t capacity, count;
-};
-
-static int32_t look_at_mask(int32_t tid, char *path, uint32_t length, void *data) {
-    struct audit *audit = data;
-    struct cpatch_status status;
-    append(path, &length, "status");
-    // A thread that ended meanwhile is no concern.
-    if (cpatch_read_status(path, &status) != 0 || (status.blocked & audit->mask) == 0) return 0;
-    if (audit->count < audit->capacity) audit->tids[audit->count] = tid;
-    audit->count++;
-    return 0;
-}
-
-int32_t cpatch_threads_that_block(uint64_t mask, int32_t *tids, uint32_t capacity) {
-    struct audit audit = {mask, tids, capacity, 0};
-    int32_t result = cpatch_each_thread(look_at_mask, &audit);
-    return result < 0 ? result : (int32_t)audit.count;
-}
-
-static int32_t look_at_tracer(int32_t tid, char *path, uint32_t length, void *data) {
-    (void)tid;
-    struct cpatch_status status;
-    append(path, &length, "status");
-    if (cpatch_read_status(path, &status) != 0) return 0;
-    return (int32_t)status.tracer == *(int32_t *)data ? 0 : (int32_t)status.tracer;
-}
-
-int32_t cpatch_tracer(int32_t except) { return cpatch_each_thread(look_at_tracer, &except); }
 
 // Nanoseconds that a thread has run (Documentation/scheduler/sched-stats.rst), or 0.
 static uint64_t run_time(const char *path) {
@@ -402,22 +339,19 @@ static int32_t settle(uint64_t end) {
 
 int32_t cpatch_release_traps(uint32_t milliseconds) {
     if (cpatch_trapping_sites() != 0) return -EBUSY;
-    if (!layers[0].ours && !layers[1].ours) return 0;
+    if (!layers.ours) return 0;
     if (settle(cruntime_monotonic_ns() + milliseconds * 1000000ull) != 0) return -EAGAIN;
     struct table *table = atomic_load(&the_table);
     for (uint64_t i = 0; i <= table->mask; i++) atomic_store(&table->entries[i].target, 0);
-    for (int signal = SIGILL; signal <= SIGTRAP; signal++) {
-        struct layers *mine = layers_of(signal);
-        struct action now;
-        // Below a handler of the program's that may call us, things stay as they are.
-        if (!mine->ours || sigaction_of(signal, NULL, &now) != 0 || !is_ours(&now)) continue;
-        struct action *below = atomic_load(&mine->last);
-        // The program's set came with its restorer.
-        if (sigaction_of(signal, below, &now) != 0) continue;
-        // The program replaced ours just now: its own stays.
-        if (!is_ours(&now)) sigaction_of(signal, &now, NULL);
-        mine->ours = 0;
-    }
+    struct action now;
+    // Below a handler of the program's that may call us, things stay as they are.
+    if (sigaction_of(NULL, &now) != 0 || !is_ours(&now)) return 0;
+    struct action *below = atomic_load(&layers.last);
+    // The program's set came with its restorer.
+    if (sigaction_of(below, &now) != 0) return 0;
+    // The program replaced ours just now: its own stays.
+    if (!is_ours(&now)) sigaction_of(&now, NULL);
+    layers.ours = 0;
     return 0;
 }
 #pragma clang attribute pop

@@ -9,7 +9,32 @@ package struct StoppedThreads: ~Copyable {
 
     /// Stops them; those that have ended meanwhile are left out.
     package init(pid: Int32, threads: [Int32], milliseconds: UInt64 = 1000) throws(InjectError) {
+        tracees = try Self.stop(threads, of: pid, deadline: clinux_now() + milliseconds * 1_000_000)
+    }
+
+    /// Stops all threads but one, also those that come meanwhile.
+    package init(pid: Int32, except own: Int32, milliseconds: UInt64 = 200) throws(InjectError) {
         let deadline = clinux_now() + milliseconds * 1_000_000
+        var all: [Tracee] = []
+        while true {
+            let known = Set(all.map(\.tid))
+            let new = TargetThread.all(of: pid).filter { $0.isAlive && $0.tid != own && !known.contains($0.tid) }
+            if new.isEmpty { break }
+            do throws(InjectError) {
+                // Who waits in vfork stops for nobody, and somebody else runs in its memory. One that is ending is soon gone.
+                if clinux_now() > deadline || new.contains(where: { $0.state == "D" }) {
+                    throw .noThread(pid, states: String(new.map(\.state)))
+                }
+                all += try Self.stop(new.map(\.tid), of: pid, deadline: deadline)
+            } catch {
+                for var tracee in all { tracee.release() }
+                throw error
+            }
+        }
+        tracees = all
+    }
+
+    private static func stop(_ threads: [Int32], of pid: Int32, deadline: UInt64) throws(InjectError) -> [Tracee] {
         var requested: [Tracee] = []
         var stopped: [Tracee] = []
         do throws(BorrowFailure) {
@@ -42,7 +67,7 @@ package struct StoppedThreads: ~Copyable {
             case .timeout, .stopped, .ended: throw .noThread(pid, states: "D")
             }
         }
-        tracees = stopped
+        return stopped
     }
 
     deinit {
@@ -55,6 +80,11 @@ package struct StoppedThreads: ~Copyable {
     /// Where a thread stands.
     package func instructionPointer(of tid: Int32) -> UInt64? {
         tracees.first { $0.tid == tid }?.registers.rip
+    }
+
+    /// Whether one of them stands in one of these ranges.
+    package func isInside(_ ranges: [Range<UInt64>]) -> Bool {
+        tracees.contains { tracee in ranges.contains { $0.contains(tracee.registers.rip) } }
     }
 
     /// Its stack pointer.

@@ -12,14 +12,6 @@ package enum Tactic: UInt32, Equatable, Sendable {
     case trap = 3
 }
 
-/// An instruction that starts inside the first 5 bytes of a window: where a thread may stand when these change.
-package struct PatchBoundary: Equatable, Sendable {
-    /// From the site's address.
-    package var offset: UInt32
-    /// Of its relocated copy, from the start of the plan's code.
-    package var copy: UInt32
-}
-
 /// A 32-bit displacement in relocated code that depends on where the copy is put; fields as `csession_fixup`.
 package struct PatchFixup: Equatable, Sendable {
     /// Absolute address that the displacement must reach.
@@ -44,14 +36,19 @@ package struct PatchPlan: Equatable, Sendable {
     /// The relocated window, without the jump to `resume`.
     package var code: [UInt8]
     package var fixups: [PatchFixup]
-    /// T2: the instructions inside the bytes that change, in order.
-    package var boundaries: [PatchBoundary]
     /// What must be found at `address` before anything is written: at most 16 bytes, at least those that change.
     package var original: [UInt8]
     /// A function's first instruction, reached by calls alone: flags and the red zone are dead, [rsp] is the return address.
     package var isFunctionEntry: Bool
     /// A branch inside the function leads back to the site: it is hit once per round, and a return probe has no place.
     package var isLoopTarget: Bool
+
+    /// Where a jump would lead whose displacement were the bytes that are at `address` + 1 already.
+    package var punnedTarget: UInt64 {
+        let bytes = original.dropFirst().prefix(4)
+        let displacement = bytes.reversed().reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
+        return address &+ 5 &+ UInt64(bitPattern: Int64(Int32(bitPattern: displacement)))
+    }
 
     /// The relocated code as it is at `base`; what an agent does, kept here for tests and `explain`.
     package func code(at base: UInt64) -> [UInt8] {

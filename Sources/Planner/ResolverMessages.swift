@@ -64,9 +64,7 @@ package func explain(_ plan: PatchPlan, name: String) -> String {
     let how: String
     switch plan.tactic {
     case .jump: how = "T0: jmp rel32 over one instruction"
-    case .window:
-        let inside = plan.boundaries.map { "+\($0.offset)" }.joined(separator: " ")
-        how = "T2: jmp rel32 over several instructions" + (inside.isEmpty ? "" : " (inside: \(inside))")
+    case .window: how = "T2: jmp rel32 over several instructions"
     case .trap: how = "T3: int3, a signal for every hit"
     case .island: how = "T1: jmp rel8 to an island at 0x\(String(plan.island, radix: 16))"
     }

@@ -303,12 +303,7 @@ package struct SitePlanner: ~Copyable {
         let site = body.instructions[instructions.lowerBound].address
         let end = body.instructions[instructions.upperBound - 1].end
         var relocator = Relocator()
-        var boundaries: [PatchBoundary] = []
         for instruction in body.instructions[instructions] {
-            let offset = instruction.address - site
-            if offset > 0, offset < UInt64(Self.jumpSize) {
-                boundaries.append(PatchBoundary(offset: UInt32(offset), copy: UInt32(relocator.code.count)))
-            }
             try relocator.append(
                 instruction,
                 bytes: body.text.code(instruction.address..<instruction.end),
@@ -324,7 +319,6 @@ package struct SitePlanner: ~Copyable {
             resume: end + UInt64(padding),
             code: relocator.code,
             fixups: relocator.fixups,
-            boundaries: boundaries,
             original: Array(body.text.code(site..<site + UInt64(Self.originalSize))),
             isFunctionEntry: site == body.range.lowerBound && !isLoopTarget,
             isLoopTarget: isLoopTarget

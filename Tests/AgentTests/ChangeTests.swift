@@ -40,15 +40,15 @@ import Testing
         return change
     }
 
-    @Test(arguments: [UInt32(1), 2]) func allPlacesChange(_ threads: UInt32) throws {
+    @Test func allPlacesChange() throws {
         let code = try page()
         defer { cpatch_release(code, 4096) }
         let changes = [
-            change(address(code), [0xb8, 1, 0, 0, 0], [0xb8, 7, 0, 0, 0], entry: address(code)),
-            change(address(code) + 64, [0xb8, 2, 0, 0, 0], [0xb8, 8, 0, 0, 0], entry: address(code)),
+            change(address(code), [0xb8, 1, 0, 0, 0], [0xb8, 7, 0, 0, 0]),
+            change(address(code) + 64, [0xb8, 2, 0, 0, 0], [0xb8, 8, 0, 0, 0]),
         ]
         var failed: UInt32 = 0
-        #expect(cpatch_change_code(changes, 2, threads, &failed) == 0)
+        #expect(cpatch_change_code(changes, 2, 1, &failed) == 0)
         #expect(unsafeBitCast(code, to: Function.self)() == 7)
         #expect(unsafeBitCast(code + 64, to: Function.self)() == 8)
         #expect(cpatch_trapping_sites() == 0)
@@ -58,7 +58,7 @@ import Testing
     @Test func otherBytesAreLeftAlone() throws {
         let code = try page()
         defer { cpatch_release(code, 4096) }
-        let good = change(address(code), [0xb8, 1, 0, 0, 0], [0xb8, 7, 0, 0, 0], entry: address(code))
+        let good = change(address(code), [0xb8, 1, 0, 0, 0], [0xb8, 7, 0, 0, 0])
         var breakpoint: UInt8 = 0xcc
         #expect(cpatch_write_code(address(code) + 128, &breakpoint, 1) == 0)
         let bad: [(cpatch_change, Int32)] = [
@@ -69,19 +69,14 @@ import Testing
         ]
         for (other, expected) in bad {
             var failed: UInt32 = 9
-            #expect(cpatch_change_code([good, other], 2, 2, &failed) == expected)
+            #expect(cpatch_change_code([good, other], 2, 1, &failed) == expected)
             #expect(failed == 1)
             #expect(unsafeBitCast(code, to: Function.self)() == 1)
         }
-        // An instruction inside needs a trap there, before or after, when other threads run.
-        var inside = change(address(code) + 64, [0xb8, 2, 0, 0, 0], [0xe9, 2, 0, 0, 0], entry: address(code))
-        inside.boundary_count = 1
-        inside.boundary.0 = cpatch_boundary(copy: address(code), offset: 2, reserved: 0)
+        // More than a byte while others may run.
         var failed: UInt32 = 9
-        #expect(cpatch_change_code([inside], 1, 2, &failed) == -EINVAL)
-        inside.to.2 = 0x06
-        inside.boundary.0.offset = 5
-        #expect(cpatch_change_code([inside], 1, 2, &failed) == -EINVAL)
+        #expect(cpatch_change_code([good], 1, 0, &failed) == -EINVAL)
+        #expect(unsafeBitCast(code, to: Function.self)() == 1)
     }
 
     /// A place that cannot be written, found out in the middle: the others are put back.
@@ -91,15 +86,13 @@ import Testing
         let shared = try unwritable()
         defer { munmap(shared, 4096) }
         let changes = [
-            change(address(code), [0xb8, 1, 0, 0, 0], [0xb8, 7, 0, 0, 0], entry: address(code)),
+            change(address(code), [0xb8, 1, 0, 0, 0], [0xb8, 7, 0, 0, 0]),
             change(UInt64(UInt(bitPattern: shared)), [0x90], [0xcc]),
         ]
-        for threads in [UInt32(1), 2] {
-            var failed: UInt32 = 9
-            #expect(cpatch_change_code(changes, 2, threads, &failed) == -EACCES)
-            #expect(failed == 1)
-            #expect(unsafeBitCast(code, to: Function.self)() == 1)
-        }
+        var failed: UInt32 = 9
+        #expect(cpatch_change_code(changes, 2, 1, &failed) == -EACCES)
+        #expect(failed == 1)
+        #expect(unsafeBitCast(code, to: Function.self)() == 1)
         #expect(cpatch_release_traps(5000) == 0)
     }
 
@@ -110,18 +103,21 @@ import Testing
         sigaction(SIGTRAP, nil, &before)
         var failed: UInt32 = 0
         let install = change(address(code), [0xb8], [0xcc], entry: address(code) + 64)
-        #expect(cpatch_change_code([install], 1, 2, &failed) == 0)
+        #expect(cpatch_change_code([install], 1, 0, &failed) == 0)
         #expect(cpatch_trapping_sites() == 1)
         #expect(cpatch_release_traps(0) == -EBUSY)
         #expect(unsafeBitCast(code, to: Function.self)() == 2)
-        // The program's own handler on top of ours: ours is put back over it, and taken away from there.
+        // The program's own handler on top of ours: the next breakpoint puts ours back over it.
         var own = sigaction()
         own.__sigaction_handler.sa_handler = { _ in }
         sigaction(SIGTRAP, &own, nil)
-        #expect(cpatch_keep_traps() == 0)
+        let another = change(address(code) + 64, [0xb8], [0xcc], entry: address(code) + 64)
+        let back = change(address(code) + 64, [0xcc], [0xb8], entry: address(code) + 64)
+        #expect(cpatch_change_code([another], 1, 0, &failed) == 0)
+        #expect(cpatch_change_code([back], 1, 0, &failed) == 0)
         #expect(unsafeBitCast(code, to: Function.self)() == 2)
         let remove = change(address(code), [0xcc], [0xb8], entry: address(code))
-        #expect(cpatch_change_code([remove], 1, 2, &failed) == 0)
+        #expect(cpatch_change_code([remove], 1, 0, &failed) == 0)
         #expect(unsafeBitCast(code, to: Function.self)() == 1)
         #expect(cpatch_release_traps(5000) == 0)
         var after = sigaction()
@@ -135,42 +131,16 @@ import Testing
         defer { cpatch_release(code, 4096) }
         var failed: UInt32 = 0
         let install = change(address(code), [0xb8], [0xcc], entry: address(code) + 64)
-        #expect(cpatch_change_code([install], 1, 2, &failed) == 0)
+        #expect(cpatch_change_code([install], 1, 0, &failed) == 0)
         let remove = change(address(code), [0xcc], [0xb8], entry: address(code))
         let shared = try unwritable()
         defer { munmap(shared, 4096) }
         let bad = change(UInt64(UInt(bitPattern: shared)), [0x90], [0xcc])
-        #expect(cpatch_change_code([remove, bad], 2, 2, &failed) == -EACCES)
+        #expect(cpatch_change_code([remove, bad], 2, 0, &failed) == -EACCES)
         #expect(unsafeBitCast(code, to: Function.self)() == 2)
         #expect(cpatch_trapping_sites() == 1)
-        #expect(cpatch_change_code([remove], 1, 2, &failed) == 0)
+        #expect(cpatch_change_code([remove], 1, 0, &failed) == 0)
         #expect(unsafeBitCast(code, to: Function.self)() == 1)
         #expect(cpatch_release_traps(5000) == 0)
-    }
-
-    @Test func threadsThatBlockSignalsAreListed() throws {
-        var none = sigset_t()
-        sigemptyset(&none)
-        let before = cpatch_threads_that_block(1 << UInt64(SIGTRAP - 1), nil, 0)
-        try #require(before >= 0)
-        let (started, end) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
-        nonisolated(unsafe) var tid: Int32 = 0
-        let thread = Thread {
-            var all = sigset_t()
-            sigfillset(&all)
-            pthread_sigmask(SIG_BLOCK, &all, nil)
-            tid = Int32(cruntime_tid())
-            started.signal()
-            end.wait()
-        }
-        thread.start()
-        started.wait()
-        var tids = [Int32](repeating: 0, count: 1024)
-        let found = cpatch_threads_that_block(1 << UInt64(SIGTRAP - 1), &tids, UInt32(tids.count))
-        #expect(found >= 1)
-        #expect(tids.prefix(Int(found)).contains(tid))
-        // SIGKILL cannot be blocked.
-        #expect(cpatch_threads_that_block(1 << UInt64(SIGKILL - 1), nil, 0) == 0)
-        end.signal()
     }
 }

@@ -4,57 +4,57 @@ import Testing
 
 @testable import Agent
 
-/// Islands lie where displacements have traps in the wanted bytes, lead to their thunks, and share pages.
+/// Islands lie exactly where they are wanted, lead to their thunks, and share pages.
 @Suite(.serialized) struct IslandTests {
-    /// Bytes that a 5-byte jump over the site would have.
-    private func jump(from site: UInt64, to island: UInt64) -> [UInt8] {
-        let displacement = UInt32(truncatingIfNeeded: island &- site &- 5)
-        return [0xe9] + (0..<4).map { UInt8(truncatingIfNeeded: displacement >> UInt32(8 * $0)) }
+    private func symbol(_ name: String) throws -> UInt64 {
+        UInt64(UInt(bitPattern: try #require(dlsym(dlopen(nil, RTLD_NOW), name))))
     }
 
-    @Test func trapBytesAreInvalidOnEveryProcessor() {
-        let traps = (0...255).filter { cpatch_is_trap(UInt8($0)) != 0 }
-        #expect(
-            traps == [
-                0x06, 0x07, 0x0e, 0x16, 0x17, 0x1e, 0x1f, 0x27, 0x2f, 0x37, 0x3f, 0x60, 0x61, 0x9a, 0xcc, 0xce, 0xd4,
-                0xea,
-            ]
-        )
+    private func bytes(_ address: UInt64, _ count: Int) throws -> [UInt8] {
+        let code = try #require(UnsafePointer<UInt8>(bitPattern: UInt(address)))
+        return (0..<count).map { code[$0] }
     }
 
-    @Test func everySetOfBoundariesFindsIslands() throws {
+    @Test func jumpsLeadToTheirThunks() throws {
         var pool = try #require(IslandPool())
-        var taken: Set<UInt64> = []
-        for symbol in ["malloc", "getpid"] {
-            let base = UInt64(UInt(bitPattern: try #require(dlsym(dlopen(nil, RTLD_NOW), symbol))))
-            let thunk = cpatch_find_gap(base, 4096)
-            #expect(thunk != 0)
-            for round in 0..<40 {
-                let site = base &+ UInt64(round * 4093)
-                for boundaries in 0..<UInt32(16) {
-                    let island = try pool.place(site: site, boundaries: boundaries << 1, thunk: thunk)
-                    let bytes = jump(from: site, to: island)
-                    for offset in 1...4 where boundaries >> UInt32(offset - 1) & 1 != 0 {
-                        #expect(cpatch_is_trap(bytes[offset]) != 0)
-                    }
-                    for byte in island..<island + 5 { #expect(taken.insert(byte).inserted) }
-                    let code = UnsafePointer<UInt8>(bitPattern: UInt(island))
-                    let written = (0..<5).map { code?[$0] }
-                    #expect(written == jump(from: island, to: thunk))
-                }
-            }
+        let base = cpatch_find_gap(try symbol("malloc"), 1 << 20)
+        try #require(base != 0)
+        // In a page, one byte from the next, over two pages.
+        for (number, offset) in ([0, 5, 4091, 4096 + 4094] as [UInt64]).enumerated() {
+            let thunk = base &+ 0x4000 &+ UInt64(number)
+            let isPlaced = pool.place(at: base &+ offset, thunk: thunk)
+            #expect(isPlaced)
+            let displacement = UInt32(truncatingIfNeeded: thunk &- base &- offset &- 5)
+            let jump = [0xe9] + (0..<4).map { UInt8(truncatingIfNeeded: displacement >> UInt32(8 * $0)) }
+            #expect(try bytes(base &+ offset, 5) == jump)
         }
-        print("1,280 islands on \(pool.pageCount) pages")
-        #expect(pool.pageCount < 320)
+        #expect(pool.pageCount == 3)
+        // Bytes in use are not given away.
+        for taken in [0, 4, 9, 4090, 4096 + 4098] as [UInt64] {
+            let isPlaced = pool.place(at: base &+ taken, thunk: base)
+            #expect(!isPlaced)
+        }
+        // A thunk out of reach.
+        let far: UInt64 = 0x1234_5678_9abc
+        let isPlaced = pool.place(at: base &+ 100, thunk: far)
+        #expect(isPlaced)
+        let address = (0..<8).map { UInt8(truncatingIfNeeded: far >> UInt64(8 * $0)) }
+        #expect(try bytes(base &+ 100, 14) == [0xff, 0x25, 0, 0, 0, 0] + address)
         // Nothing of them was ever writable and executable.
         let maps = try String(contentsOfFile: "/proc/self/smaps", encoding: .utf8)
         #expect(!maps.contains(" rwxp "))
     }
 
-    @Test func sitesOutOfReachAreRefused() throws {
+    @Test func takenPlacesAreRefused() throws {
         var pool = try #require(IslandPool())
-        #expect(throws: AgentError.self) {
-            try pool.place(site: 0x1000_0000_0000, boundaries: 0, thunk: 0x7000_0000_0000)
+        let malloc = try symbol("malloc")
+        // The kernel's word for where the first thread's stack begins (proc(5), startstack).
+        let fields = try String(contentsOfFile: "/proc/self/stat", encoding: .utf8).split(separator: " ")
+        let stack = try #require(UInt64(fields[27]))
+        let heap = UInt64(UInt(bitPattern: sbrk(0)))
+        for place in [malloc, 0, 4096, 1 << 47, ~0, stack - 4096, stack - (512 << 20), heap + (512 << 20)] as [UInt64] {
+            let isPlaced = pool.place(at: place, thunk: malloc)
+            #expect(!isPlaced, "\(String(place, radix: 16))")
         }
         #expect(pool.pageCount == 0)
     }

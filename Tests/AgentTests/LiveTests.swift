@@ -42,7 +42,7 @@ import Testing
     /// Every result is right, the program's handlers get their signals and only those, bytes and handlers are as before.
     @Test(arguments: [
         "threads=4", "threads=16 hz=10000", "threads=4 handlers=before", "threads=4 handlers=after hz=1000",
-        "threads=2 sleepers=4",
+        "threads=16 blocked=12 hz=10000 sites=0x1f",
     ])
     func threadsSurvive(_ arguments: String) throws {
         let outcome = try run("toggles=\(Self.toggles) \(arguments)")
@@ -50,12 +50,10 @@ import Testing
         #expect(outcome.status == 0)
         #expect(outcome["toggles"] == Double(Self.toggles))
         #expect(outcome["hits"] > 0)
-        #expect(outcome["entries"] > 0, "no thread met an int3, so nothing was tested")
         #expect(outcome["waits"] == 0, "without membarrier this takes long")
         #expect(outcome["last"] == 0 && outcome["clean"] == 1, "the handlers are still ours")
-        if arguments.contains("hz=10000") { #expect(outcome["rescues"] > 0, "no thread stood inside a window") }
+        if !arguments.contains("sites") { #expect(outcome["entries"] > 0, "no thread met a breakpoint") }
         if arguments.contains("handlers") { #expect(outcome["own"] > 0 && outcome["forwarded"] > 0) }
-        if arguments.contains("sleepers=4") { #expect(outcome["audited"] >= 4) }
     }
 
     /// A seccomp filter that forbids membarrier, or kills for it: it is not called, and the steps wait instead.
@@ -63,26 +61,23 @@ import Testing
         let outcome = try run("toggles=5 threads=4 seccomp=\(seccomp)")
         print("live: seccomp=\(seccomp): \(outcome.output)", terminator: "")
         #expect(outcome.status == 0)
-        #expect(outcome["waits"] == 30)
+        #expect(outcome["waits"] == 10)
     }
 
-    /// The torture finds what it is there to find: jumps without traps inside, and plain stores.
-    @Test(arguments: ["unpunned", "plain"]) func plantedBugsAreFound(_ bug: String) throws {
+    /// The torture finds what it is there to find: jumps of five bytes written while others run.
+    @Test func wideStoresAreFound() throws {
         for _ in 0..<5 {
-            let outcome = try run("toggles=5000 threads=16 hz=10000 sites=0xf bug=\(bug)")
+            let outcome = try run("toggles=5000 threads=16 hz=10000 sites=0xf bug=wide")
             if outcome.status != 0 { return }
         }
         Issue.record("five times 5,000 toggles survived without protection")
     }
 
-    /// Why threads that block signals must be held: one that meets a trap takes the process with it.
+    /// What breakpoints cost: a thread that blocks SIGTRAP and meets one takes the process with it.
     @Test func blockedSignalsKill() throws {
         for _ in 0..<5 {
-            let outcome = try run("toggles=2000 threads=2 sleepers=4 bug=blocked")
-            if outcome.status != 0 {
-                #expect(outcome.status == -Int(SIGTRAP))
-                return
-            }
+            let outcome = try run("toggles=2000 threads=4 blocked=2 sites=0x20")
+            if outcome.status == -Int(SIGTRAP) { return }
         }
         Issue.record("threads that block SIGTRAP survived it")
     }
@@ -90,14 +85,10 @@ import Testing
     /// A signal that would end the program still does, the same way.
     @Test(arguments: [
         ("int3", SIGTRAP), ("ud2", SIGILL), ("fault", SIGSEGV), ("kill-trap", SIGTRAP), ("kill-ill", SIGILL),
-        ("ignored-int3", SIGTRAP), ("ignored-ud2", SIGILL),
+        ("ignored-int3", SIGTRAP),
     ])
     func defaultActionsAreKept(_ how: String, _ signal: Int32) throws {
         #expect(try run("die=\(how)").status == -Int(signal))
-    }
-
-    @Test func tracersAreSeen() throws {
-        #expect(try run("die=traced").status == 0)
     }
 
     @Test func ignoredSignalsAreIgnored() throws {

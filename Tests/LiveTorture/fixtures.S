@@ -33,25 +33,12 @@ malloc_like over_page, 4094
     .skip 61, 0xcc
     .globl one_instruction
     .type one_instruction, @function
-one_instruction:  // T0: 8 bytes, over a cache line
-    {disp32} lea 0(%rdi,%rsi,2), %rax
+one_instruction:  // T0: 8 bytes, over a cache line; a jump's displacement would be half a gigabyte
+    lea 0x20202020(%rdi,%rsi,2), %rax
+    sub $0x20202020, %rax
     xor %rdi, %rax
     ret
     .size one_instruction, . - one_instruction
-
-    // T1: a short jump to an island in padding
-    .balign 64
-    .globl short_jump
-    .type short_jump, @function
-short_jump:
-    mov %rdi, %rax
-    lea (%rax,%rsi,2), %rax
-    xor %rdi, %rax
-    ret
-    .size short_jump, . - short_jump
-    .globl short_jump_island
-short_jump_island:
-    .skip 5, 0x90
 
     // T3: a breakpoint
     .balign 64

@@ -1,7 +1,9 @@
 // Patches functions while threads run them. `live-torture key=value...`; the last line says what happened.
 //
-//   toggles=N threads=N hz=N (SIGALRM)  bug=none|unpunned|plain|blocked  handlers=none|before|after  seccomp=none|errno|kill
-//   sites=HEX (bit per fixture)  traps=0|1 (the program's own)  sleepers=N (threads that block all signals)  die=HOW, or traced
+//   toggles=N threads=N hz=N (SIGALRM)  bug=none|wide|blocked  handlers=none|before|after  seccomp=none|errno|kill
+//   sites=HEX (bit per fixture)  blocked=N (of the threads, block all signals)  die=HOW
+//
+// With bug=wide all five bytes of jumps are written, with bug=blocked threads that block signals meet breakpoints.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/filter.h>
@@ -15,7 +17,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -31,21 +32,17 @@ void ubpf_agent_end(void) { abort(); }
 void ubpf_agent_start(void) {}
 
 long in_word(long, long), over_word(long, long), over_line(long, long), over_page(long, long);
-long one_instruction(long, long), short_jump(long, long), breakpoint(long, long);
-extern uint8_t short_jump_island[];
+long one_instruction(long, long), breakpoint(long, long);
 void own_int3(void), own_ud2(void), own_fault(void);
 
-enum { SITES = 7 };
+enum { SITES = 6, BREAKPOINT = 5 };
 static struct fixture {
     long (*function)(long, long);
     const char *name;
-    uint32_t window, size;
-    uint32_t boundaries[4];
+    uint32_t window;
 } fixtures[SITES] = {
-    {in_word, "in_word", 7, 5, {2, 3, 4}},       {over_word, "over_word", 7, 5, {2, 3, 4}},
-    {over_line, "over_line", 7, 5, {2, 3, 4}},   {over_page, "over_page", 7, 5, {2, 3, 4}},
-    {one_instruction, "one_instruction", 8, 5, {0}}, {short_jump, "short_jump", 3, 2, {0}},
-    {breakpoint, "breakpoint", 4, 1, {0}},
+    {in_word, "in_word", 7},     {over_word, "over_word", 7},           {over_line, "over_line", 7},
+    {over_page, "over_page", 7}, {one_instruction, "one_instruction", 8}, {breakpoint, "breakpoint", 4},
 };
 static struct cpatch_change installs[SITES], removals[SITES];
 static uint64_t counters[SITES];
@@ -86,24 +83,20 @@ static uint8_t *jump(uint8_t *at, uint64_t target) {
     return place(at, &displacement, 4);
 }
 
-// A 5-byte place for a jump whose displacement has traps where the window's instructions start.
-static uint64_t find_island(const struct fixture *fixture, int punned) {
-    static const uint8_t traps[] = {0xea, 0xcc, 0xce, 0xd4, 0x9a, 0x06, 0x16, 0x1e, 0x27, 0x2f, 0x37, 0x60};
-    for (unsigned attempt = 0; attempt < 100000; attempt++) {
-        uint8_t bytes[4] = {(uint8_t)rand(), (uint8_t)rand(), (uint8_t)rand(), 0xf0};
-        for (int i = 0; i < 4 && fixture->boundaries[i] != 0; i++)
-            if (punned) bytes[fixture->boundaries[i] - 1] = traps[(unsigned)rand() % sizeof traps];
-        int32_t displacement;
-        memcpy(&displacement, bytes, 4);
-        uint64_t island = (uint64_t)fixture->function + 5 + (uint64_t)(int64_t)displacement;
-        if (punned && (island & 4095) > 4091) continue;
-        void *page = mmap(
-            (void *)(island & ~4095ull), 8192, PROT_READ | PROT_WRITE | PROT_EXEC,
-            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-        if (page != MAP_FAILED) return island;
-    }
-    fail("no island", 0);
-    return 0;
+static int index_of(const struct fixture *fixture) { return (int)(fixture - fixtures); }
+
+// A jump where the function's own bytes behind the first lead.
+static uint64_t make_island(const struct fixture *fixture, uint64_t thunk) {
+    int32_t displacement;
+    memcpy(&displacement, (const uint8_t *)fixture->function + 1, 4);
+    uint64_t island = (uint64_t)fixture->function + 5 + (uint64_t)(int64_t)displacement;
+    uint8_t bytes[14] = {0xff, 0x25};
+    memcpy(bytes + 6, &thunk, 8);
+    // Functions with the same bytes may share a page.
+    for (uint64_t page = island & ~4095ull; page < island + sizeof bytes; page += 4096)
+        mmap((void *)page, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    if (cpatch_write_live(island, bytes, sizeof bytes) != 0) fail("no island", (long)island);
+    return island;
 }
 
 static void prepare(uint32_t index, const struct fixture *fixture, const char *bug) {
@@ -122,35 +115,24 @@ static void prepare(uint32_t index, const struct fixture *fixture, const char *b
     at = place(at, fixture->function, fixture->window);
     jump(at, address + fixture->window);
     cpatch_protect(page, 4096, 1);
-    *change = (struct cpatch_change){.address = address, .entry = (uint64_t)page, .size = fixture->size};
+    int traps = index_of(fixture) == BREAKPOINT, wide = strcmp(bug, "wide") == 0;
+    *change = (struct cpatch_change){.address = address, .entry = traps ? (uint64_t)page : 0, .size = traps || !wide ? 1 : 5};
     memcpy(change->from, (void *)address, 8);
-    uint64_t target = (uint64_t)page;
-    if (fixture->size == 5 && fixture->boundaries[0] != 0) {
-        int punned = strcmp(bug, "unpunned") != 0;
-        target = find_island(fixture, punned);
-        jump((uint8_t *)target, (uint64_t)page);
-        for (int i = 0; i < 4 && fixture->boundaries[i] != 0 && punned; i++)
-            change->boundary[change->boundary_count++] =
-                (struct cpatch_boundary){(uint64_t)copy + fixture->boundaries[i], fixture->boundaries[i], 0};
-    } else if (fixture->size == 2) {
-        int32_t displacement = (int32_t)((uint64_t)page - (uint64_t)short_jump_island - 5);
-        uint8_t island[5] = {0xe9};
-        memcpy(island + 1, &displacement, 4);
-        if (cpatch_write_code((uint64_t)short_jump_island, island, 5) != 0) fail("island", 0);
-        change->to[0] = 0xeb;
-        change->to[1] = (uint8_t)((uint64_t)short_jump_island - address - 2);
-    }
-    if (fixture->size == 5) {
-        int32_t displacement = (int32_t)(target - address - 5);
-        change->to[0] = 0xe9;
-        memcpy(change->to + 1, &displacement, 4);
-    } else if (fixture->size == 1) {
+    memcpy(change->to, (void *)address, 8);
+    if (traps) {
         change->to[0] = 0xcc;
+    } else if (wide) {
+        jump(change->to, 0);
+        int32_t displacement = (int32_t)((uint64_t)page - address - 5);
+        memcpy(change->to + 1, &displacement, 4);
+    } else {
+        make_island(fixture, (uint64_t)page);
+        change->to[0] = 0xe9;
     }
     removals[index] = *change;
     memcpy(removals[index].from, change->to, 8);
     memcpy(removals[index].to, change->from, 8);
-    removals[index].entry = (uint64_t)copy;
+    removals[index].entry = traps ? (uint64_t)copy : 0;
 }
 
 // ---- The program ----
@@ -213,15 +195,11 @@ static void *hammer(void *data) {
     return NULL;
 }
 
-static void *sleeper(void *data) {
+static void *hammer_blocked(void *data) {
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL);
-    while (!stop) {
-        if (data != NULL) in_word(1, 2);
-        usleep(data != NULL ? 0 : 1000);
-    }
-    return NULL;
+    return hammer(data);
 }
 
 static void forbid_membarrier(int kill) {
@@ -239,7 +217,7 @@ static void forbid_membarrier(int kill) {
 static void die(const char *how) {
     uint32_t failed;
     if (strncmp(how, "ignored-", 8) == 0) signal(SIGTRAP, SIG_IGN), signal(SIGILL, SIG_IGN);
-    int32_t result = cpatch_change_code(installs, site_count, 2, &failed);
+    int32_t result = cpatch_change_code(installs, site_count, 0, &failed);
     if (result != 0) fail("install", result);
     if (strcmp(how, "int3") == 0 || strcmp(how, "ignored-int3") == 0) own_int3();
     if (strcmp(how, "ud2") == 0 || strcmp(how, "ignored-ud2") == 0) own_ud2();
@@ -248,35 +226,6 @@ static void die(const char *how) {
     if (strcmp(how, "kill-ill") == 0 || strcmp(how, "ignored-kill") == 0) kill(getpid(), SIGILL);
     puts("SURVIVED");
     exit(0);
-}
-
-// A child traces the other thread; whether that is seen, and only then.
-static int traced(void) {
-    pthread_t other;
-    pthread_create(&other, NULL, sleeper, NULL);
-    int to_child[2], to_us[2];
-    char byte = 0;
-    if (pipe(to_child) != 0 || pipe(to_us) != 0) fail("pipe", errno);
-    prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
-    if (cpatch_tracer(0) != 0) fail("a tracer already", cpatch_tracer(0));
-    pid_t child = fork();
-    if (child == 0) {
-        int32_t tids[1] = {0};
-        (void)!read(to_child[0], tids, sizeof tids);
-        byte = ptrace(PTRACE_SEIZE, tids[0], 0, 0) == 0;
-        (void)!write(to_us[1], &byte, 1);
-        (void)!read(to_child[0], &byte, 1);
-        _exit(0);
-    }
-    int32_t tid = 0;
-    while (cpatch_threads_that_block(CPATCH_TRAP_SIGNALS, &tid, 1) != 1) usleep(1000);
-    (void)!write(to_child[1], &tid, sizeof tid);
-    (void)!read(to_us[0], &byte, 1);
-    if (byte != 1) fail("ptrace", 0);
-    if (cpatch_tracer(0) != child || cpatch_tracer(child) != 0) fail("tracer", cpatch_tracer(0));
-    (void)!write(to_child[1], &byte, 1);
-    puts("OK");
-    return 0;
 }
 
 static double now(void) {
@@ -292,7 +241,7 @@ static int compare(const void *a, const void *b) {
 
 int main(int argc, char **argv) {
     uint64_t toggles = option(argc, argv, "toggles", 1000), threads = option(argc, argv, "threads", 4);
-    uint64_t sleepers = option(argc, argv, "sleepers", 0), hz = option(argc, argv, "hz", 0);
+    uint64_t blocked = option(argc, argv, "blocked", 0), hz = option(argc, argv, "hz", 0);
     uint64_t sites = option(argc, argv, "sites", (1 << SITES) - 1);
     const char *bug = text(argc, argv, "bug"), *handlers = text(argc, argv, "handlers");
     const char *seccomp = text(argc, argv, "seccomp"), *how = text(argc, argv, "die");
@@ -304,16 +253,14 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IONBF, 0);
     for (uint32_t i = 0; i < SITES; i++)
         if (sites >> i & 1) prepare(site_count++, &fixtures[i], bug);
-    if (strcmp(how, "traced") == 0) return traced();
     if (strcmp(how, "none") != 0) die(how);
     if (strcmp(handlers, "before") == 0) install_own(), own_traps = 1;
     if (strcmp(handlers, "after") == 0) chains = 1, install_own(), own_traps = 1;
     if (strcmp(seccomp, "none") != 0) forbid_membarrier(strcmp(seccomp, "kill") == 0);
     pthread_t ids[256];
     uint64_t started = 0;
-    for (uint64_t i = 0; i < threads; i++) pthread_create(&ids[started++], NULL, hammer, (void *)i);
-    int blocked = strcmp(bug, "blocked") == 0;
-    for (uint64_t i = 0; i < sleepers; i++) pthread_create(&ids[started++], NULL, sleeper, (void *)(uint64_t)blocked);
+    for (uint64_t i = 0; i < threads; i++)
+        pthread_create(&ids[started++], NULL, i < blocked ? hammer_blocked : hammer, (void *)i);
     if (hz != 0) {
         struct sigaction action = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
         sigaction(SIGALRM, &action, NULL);
@@ -321,23 +268,22 @@ int main(int argc, char **argv) {
         setitimer(ITIMER_REAL, &timer, NULL);
     }
     usleep(20000);
-    int32_t audited = cpatch_threads_that_block(CPATCH_TRAP_SIGNALS, NULL, 0);
     double *times = calloc(toggles, sizeof *times);
     uint64_t released = 0;
     for (uint64_t i = 0; i < toggles; i++) {
         uint32_t failed = ~0u;
         int32_t result = 0;
         double start = now();
-        if (strcmp(bug, "plain") == 0) {
+        if (strcmp(bug, "wide") == 0) {
             for (uint32_t s = 0; s < site_count; s++)
                 cpatch_write_code(installs[s].address, installs[s].to, installs[s].size);
             for (uint32_t s = 0; s < site_count; s++)
                 cpatch_write_code(installs[s].address, removals[s].to, installs[s].size);
         } else {
-            result = cpatch_change_code(installs, site_count, (uint32_t)started + 1, &failed);
+            result = cpatch_change_code(installs, site_count, 0, &failed);
             if (result != 0) fail("install", result);
             if (chains) install_own();
-            result = cpatch_change_code(removals, site_count, (uint32_t)started + 1, &failed);
+            result = cpatch_change_code(removals, site_count, 0, &failed);
             if (result != 0) fail("remove", result);
         }
         times[i] = now() - start;
@@ -359,9 +305,9 @@ int main(int argc, char **argv) {
     const struct cpatch_trap_counts *counts = cpatch_trap_counts();
     if (seen_own != expected_own) fail("own traps", (long)(expected_own - seen_own));
     printf(
-        "OK toggles=%lu sites=%u calls=%lu hits=%lu entries=%lu rescues=%lu late=%lu forwarded=%lu own=%lu waits=%lu "
-        "alarms=%lu audited=%d released=%lu last=%d clean=%d us_median=%.1f us_p99=%.1f\n",
-        toggles, site_count, calls, hits, counts->entries, counts->rescues, counts->late, counts->forwarded, seen_own,
-        counts->waits, alarms, audited, released, last, clean, times[toggles / 2] * 1e6, times[toggles * 99 / 100] * 1e6);
+        "OK toggles=%lu sites=%u calls=%lu hits=%lu entries=%lu late=%lu forwarded=%lu own=%lu waits=%lu "
+        "alarms=%lu released=%lu last=%d clean=%d us_median=%.1f us_p99=%.1f\n",
+        toggles, site_count, calls, hits, counts->entries, counts->late, counts->forwarded, seen_own,
+        counts->waits, alarms, released, last, clean, times[toggles / 2] * 1e6, times[toggles * 99 / 100] * 1e6);
     return 0;
 }

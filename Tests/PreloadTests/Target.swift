@@ -213,7 +213,6 @@ private final class Session {
                         original: plan.original,
                         code: plan.code,
                         fixups: plan.fixups.map { csession_fixup(target: $0.target, field: $0.field, end: $0.end) },
-                        boundaries: plan.boundaries.map { ($0.offset, $0.copy) },
                         entries: [ProbeParameters(program: number)],
                         returns: withReturn ? [ProbeParameters(program: number)] : []
                     )

@@ -139,7 +139,7 @@ def storm(name, probes):
         count = context.size(40, 2)
         target = Target([f"{context.build}/storms", name, f"{context.build}/plugin.so"], context.work)
         # Threads and libraries of these come and go.
-        moving = ("threads", "files", "descriptors") if name in ("threads", "plugin", "fork", "vfork", "spawn", "system") else ()
+        moving = ("threads", "files", "descriptors", name) if name in ("threads", "plugin", "fork", "vfork", "spawn", "system") else ()
         try:
             before = look(target.pid)
             calls, missed = toggle(target, context.work, count, duration=0.2)

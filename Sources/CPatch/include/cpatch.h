@@ -212,9 +212,7 @@ struct cpatch_site {
     uint64_t island;          // T1: address of the dead bytes
     uint32_t tactic, window;
     uint8_t saved[16], saved_island[8];  // bytes before patching
-    uint32_t boundary_count;
     uint32_t older;           // site with the same address and other bytes, or ~0
-    uint32_t boundary_offset[4], boundary_copy[4];
 };
 
 enum cpatch_patched {

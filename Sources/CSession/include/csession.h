@@ -21,7 +21,7 @@
 
 #define CSESSION_MAGIC 0x3170646f7366706eull
 #define CSESSION_PLAN_MAGIC 0x316e616c70667062ull
-#define CSESSION_VERSION 3u
+#define CSESSION_VERSION 4u
 
 // How a byte range of a segment is given.
 struct csession_range {
@@ -146,11 +146,6 @@ struct csession_site {
     uint32_t entry_count;
     uint32_t return_count;
     uint8_t original[16];     // what must be found at `address` before anything is written
-    // Instructions of the window that start within the bytes that change, after the first: where, and where their copies are.
-    uint32_t boundary_count;
-    uint32_t boundary_offset[4];  // from `address`: 1...4
-    uint32_t boundary_copy[4];    // from the start of the site's code
-    uint32_t reserved;
 };
 
 // A 32-bit displacement in a relocated window that depends on where the copy is put.

@@ -47,13 +47,14 @@ package enum SiteExplanation {
     private static func remarks(_ plan: PatchPlan, _ target: ProbeTarget) -> [String] {
         var lines: [String] = []
         switch plan.tactic {
-        case .jump: lines.append("risk: none known; one instruction becomes another")
-        case .island: lines.append("risk: none known; 5 bytes of dead padding stay changed after the detach")
-        case .window:
+        case .jump, .window:
             lines.append(
-                plan.boundaries.isEmpty
-                    ? "risk: none known; the other instructions start behind the jump"
-                    : "risk: a thread that stands inside is led on by a trap; one that blocks SIGTRAP is stopped meanwhile"
+                "live: one byte is written, with its jump to \(hexadecimal(plan.punnedTarget)) if that place is free"
+            )
+            lines.append("risk: none known; where it is taken, all threads stand still for the change")
+        case .island:
+            lines.append(
+                "risk: none known; all threads stand still, 5 bytes of dead padding stay changed after the detach"
             )
         case .trap:
             lines.append("risk: every hit is a signal (4 to 10 us); a thread that blocks SIGTRAP must not come here")

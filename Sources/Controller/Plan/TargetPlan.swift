@@ -111,7 +111,6 @@ package struct TargetPlan {
             original: plan.original,
             code: plan.code,
             fixups: plan.fixups.map { csession_fixup(target: $0.target, field: $0.field, end: $0.end) },
-            boundaries: plan.boundaries.map { ($0.offset, $0.copy) },
             entries: entries.map(parameters),
             returns: returns.map(parameters)
         )

@@ -95,9 +95,9 @@ struct Conversation {
         }
     }
 
-    /// The answer to what was asked last; until it comes, threads that a trap would kill stand still if the library asks.
+    /// The answer to what was asked last; until it comes, the threads stand still if the library asks.
     ///
-    /// `windows` are bytes that change: no such thread may stand inside one.
+    /// `windows` are bytes that change: no thread may stand inside one.
     private func awaitAnswer(
         _ kind: csession_message_kind,
         _ loop: borrowing EventLoop,
@@ -122,17 +122,16 @@ struct Conversation {
         }
     }
 
-    /// Stops the threads that block SIGTRAP or SIGILL, outside `windows`; nil where that cannot be done.
+    /// Stops all threads but the library's own, outside `windows`; nil where that cannot be done.
     private func hold(apart own: Int32, _ windows: [Range<UInt64>]) -> StoppedThreads? {
-        let signals: UInt64 = 1 << UInt64(SIGILL - 1) | 1 << UInt64(SIGTRAP - 1)
-        for _ in 0..<100 {
-            let threads = ThreadAudit.threads(of: target.pid, blocking: signals).filter { $0 != own }
-            guard let stopped = try? StoppedThreads(pid: target.pid, threads: threads) else { return nil }
-            let isInside = stopped.threads.contains { thread in
-                guard let place = stopped.instructionPointer(of: thread) else { return false }
-                return windows.contains { $0.contains(place) }
+        let deadline = monotonicNanoseconds() + 3_000_000_000
+        while monotonicNanoseconds() < deadline {
+            guard let stopped = try? StoppedThreads(pid: target.pid, except: own) else {
+                // Another controller lets go at once; a thread that waits in vfork does when its child runs another program.
+                usleep(20_000)
+                continue
             }
-            if !isInside { return stopped }
+            if !stopped.isInside(windows) { return stopped }
             // It is there for nanoseconds.
             usleep(200)
         }

@@ -38,15 +38,6 @@ package struct PlanBuilder {
         it.first_probe = UInt32(probes.count)
         it.entry_count = UInt32(site.entries.count)
         it.return_count = UInt32(site.returns.count)
-        it.boundary_count = UInt32(site.boundaries.count)
-        for (index, boundary) in site.boundaries.prefix(4).enumerated() {
-            unsafe withUnsafeMutableBytes(of: &it.boundary_offset) {
-                unsafe $0.storeBytes(of: boundary.offset, toByteOffset: index * 4, as: UInt32.self)
-            }
-            unsafe withUnsafeMutableBytes(of: &it.boundary_copy) {
-                unsafe $0.storeBytes(of: boundary.copy, toByteOffset: index * 4, as: UInt32.self)
-            }
-        }
         unsafe withUnsafeMutableBytes(of: &it.original) { unsafe $0.copyBytes(from: site.original.prefix(16)) }
         code.append(contentsOf: site.code)
         while code.count % 16 != 0 { code.append(0xcc) }

@@ -56,7 +56,7 @@ package struct PlanView {
             let probes = UInt64(it.first_probe) + UInt64(it.entry_count) + UInt64(it.return_count)
             guard UInt64(it.code_offset) + UInt64(it.code_size) <= header.code.size,
                 UInt64(it.first_fixup) + UInt64(it.fixup_count) <= UInt64(header.fixup_count),
-                probes <= UInt64(header.probe_count), it.boundary_count <= 4
+                probes <= UInt64(header.probe_count)
             else { throw .damaged("plan", "site \(index) lies outside its tables") }
         }
         for index in 0..<Int(header.probe_count) {

@@ -24,8 +24,6 @@ package struct SiteParameters: Sendable {
     /// The relocated window.
     package var code: [UInt8]
     package var fixups: [csession_fixup]
-    /// Instructions that start inside the first 5 bytes, and where their copies are in `code`; at most four.
-    package var boundaries: [(offset: UInt32, copy: UInt32)]
     package var entries: [ProbeParameters]
     package var returns: [ProbeParameters]
 
@@ -39,7 +37,6 @@ package struct SiteParameters: Sendable {
         original: [UInt8],
         code: [UInt8],
         fixups: [csession_fixup] = [],
-        boundaries: [(offset: UInt32, copy: UInt32)] = [],
         entries: [ProbeParameters] = [],
         returns: [ProbeParameters] = []
     ) {
@@ -52,7 +49,6 @@ package struct SiteParameters: Sendable {
         self.original = original
         self.code = code
         self.fixups = fixups
-        self.boundaries = boundaries
         self.entries = entries
         self.returns = returns
     }
