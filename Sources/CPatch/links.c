@@ -4,10 +4,14 @@
 #include <sys/syscall.h>
 #include <time.h>
 
+// The process that holds the lock: what a forked child finds held by its parent is free.
 static _Atomic uint32_t lock_word;
 
 void cpatch_lock(void) {
-    while (atomic_exchange_explicit(&lock_word, 1, memory_order_acquire) != 0) {
+    uint32_t own = (uint32_t)cruntime_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
+    for (;;) {
+        uint32_t holder = atomic_load(&lock_word);
+        if (holder != own && atomic_compare_exchange_strong(&lock_word, &holder, own)) return;
         struct timespec pause = {0, 100000};
         cruntime_syscall(SYS_nanosleep, (int64_t)&pause, 0, 0, 0, 0, 0);
     }

@@ -47,11 +47,18 @@ volatile uint64_t *cpatch_presence(void) {
     return (volatile uint64_t *)page;
 }
 
+static uint64_t distance = 64ull << 30;
+
 uint8_t *cpatch_map(int32_t descriptor, int32_t writable, uint64_t *size) {
     struct stat status;
     if (CALL(SYS_fstat, descriptor, &status, 0) != 0 || status.st_size <= 0) return NULL;
     int protection = PROT_READ | (writable ? PROT_WRITE : 0);
-    int64_t got = cruntime_syscall(SYS_mmap, 0, status.st_size, protection, MAP_SHARED, descriptor, 0);
+    // Far from all libraries, whose neighbourhood is for islands; a wish, if something is there already.
+    uint64_t size_here = ((uint64_t)status.st_size + 4095) & ~4095ull;
+    uint64_t place = ((uint64_t)&cpatch_map & ~4095ull) - distance - size_here;
+    if (place > (uint64_t)&cpatch_map) place = 0;
+    int64_t got = cruntime_syscall(SYS_mmap, (int64_t)place, status.st_size, protection, MAP_SHARED, descriptor, 0);
+    if (got == (int64_t)place && place != 0) distance += size_here + (1 << 20);
     if (got < 0 && got > -4096) return NULL;
     *size = (uint64_t)status.st_size;
     // Maps are large and mostly untouched; a core file would hold them in full.

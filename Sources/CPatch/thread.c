@@ -163,7 +163,6 @@ int32_t cpatch_adopt_child(void) {
     cpatch_the_process.pid = (uint64_t)cruntime_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
     cpatch_the_process.epoch++;
     atomic_store(&visitors, 0);
-    cpatch_unlock();
     __atomic_store_n(present, 1, __ATOMIC_SEQ_CST);
     return 1;
 }

@@ -1,3 +1,4 @@
+import CForkFixtures
 import CPatch
 import CRuntime
 import CSession
@@ -73,6 +74,15 @@ import Testing
     @Test func forkedChildrenSeeAnEmptyPage() throws {
         let present = try #require(cpatch_presence())
         #expect(present.pointee == 1)
+    }
+
+    /// A child that was forked in the middle of a change must not wait for ever for a thread that it has not.
+    @Test func aForkedChildGetsTheLock() {
+        cpatch_lock()
+        let child = fork_run({ _ in cpatch_lock() }, nil)
+        let status = fork_kill(child, 300_000)
+        cpatch_unlock()
+        #expect(status == 0, "the child still waits")
     }
 
     @Test func messagesPassWithDescriptors() throws {

@@ -50,16 +50,19 @@ struct AttachTests {
             worker.lose(10)
             session.kill()
             var after = worker.snapshot()
-            for _ in 0..<100 where after != before {
+            for _ in 0..<100 where after.threads != before.threads || after.files != before.files {
                 usleep(10_000)
                 after = worker.snapshot()
             }
-            #expect(after.code == before.code)
             #expect(after.threads == before.threads)
             #expect(after.files == before.files)
+            // What one byte restores is restored at once, and munmap's five need somebody who stops the threads.
+            #expect(zip(after.code, before.code).count { $0 != $1 } < 20)
+            let result = try files.run(["clean", "-p", "\(worker.pid)"])
+            #expect(result.status == 0)
+            #expect(worker.snapshot().code == before.code)
         }
         let result = try files.run(["clean", "-p", "\(worker.pid)"])
-        #expect(result.status == 0)
         #expect(result.errors.contains("pid \(worker.pid): 0 places restored"))
     }
 
