@@ -173,7 +173,10 @@ let testTargets: [Target] = [
         path: "Tests/InjectDriver",
         swiftSettings: testing
     ),
-    tests("Agent", ["Runtime", "UBPFVM", "ISA", "CSession", "CRuntime", "CPatch", "CUnwind", "live-torture", "CForkFixtures"]),
+    tests(
+        "Agent",
+        ["Runtime", "UBPFVM", "ISA", "CSession", "CRuntime", "CPatch", "CUnwind", "live-torture", "CForkFixtures"]
+    ),
     // Functions that threads run while their code changes; a process of its own, as it may die.
     .executableTarget(
         name: "live-torture",
