@@ -102,7 +102,12 @@ package struct MapFacts: Equatable, Sendable {
     /// Maps inside a map of maps may have another number of entries (`BPF_F_INNER_MAP`).
     static let innerMapFlag: UInt32 = 0x1000
 
-    var isReadOnly: Bool { flags & Self.readOnlyFlag != 0 }
+    /// Values of device maps are the kernel's own memory (Linux kernel/bpf/devmap.c, `__dev_map_alloc_node`).
+    var isReadOnly: Bool { flags & Self.readOnlyFlag != 0 || type == .devMap || type == .devMapHash }
+    /// Its values are sockets, which only helpers put there.
+    var holdsSockets: Bool { type == .sockMap || type == .sockHash }
+    /// What a lookup finds instead of a value (Linux kernel/bpf/verifier.c, `mark_ptr_not_null_reg`).
+    var foundObject: HelperPrototype.KernelObject? { holdsSockets ? .socket : type == .xskMap ? .xdpSocket : nil }
     /// Its values are maps.
     var holdsMaps: Bool { type == .arrayOfMaps || type == .hashOfMaps }
     var isWriteOnly: Bool { flags & Self.writeOnlyFlag != 0 }

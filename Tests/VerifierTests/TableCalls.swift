@@ -125,7 +125,7 @@ struct Call {
         case .task: true
         case .socketCommon: ProgramTypes.socketBuffer.contains(ProgramTypes(type))
         case .anySocket: ProgramTypes.socketBuffer.union(.xdp).contains(ProgramTypes(type))
-        case .socket, .tcpSocket, .requestSocket, .btfSocket, .cgroup, .file, .other: false
+        case .socket, .tcpSocket, .requestSocket, .btfSocket, .cgroup, .file, .xdpSocket, .flowKeys, .other: false
         }
     }
 

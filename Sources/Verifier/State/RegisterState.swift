@@ -74,7 +74,7 @@ struct RegisterState: Equatable {
         return switch kind {
         case .context, .map, .mapValue, .mapKey, .stack, .packet, .packetMeta, .packetEnd, .memory, .function, .dynptr:
             true
-        case .object: reference != 0
+        case .object: reference != 0 || objects[Int(size)] == .xdpSocket
         case .none, .scalar: false
         }
     }

@@ -137,6 +137,10 @@ extension HelperPrototype {
         case anySocket
         case cgroup
         case file
+        /// A socket of AF_XDP: what a lookup in their map finds.
+        case xdpSocket
+        /// What a flow dissector fills.
+        case flowKeys
         case other
 
         /// Whether a helper that asks for this takes a pointer to `given` (Linux `compatible_reg_types`).
@@ -145,11 +149,12 @@ extension HelperPrototype {
             case .socketCommon: given == .socketCommon || given == .socket || given == .tcpSocket
             case .anySocket:
                 switch given {
-                case .socket, .socketCommon, .tcpSocket, .requestSocket, .btfSocket, .anySocket: true
-                case .task, .cgroup, .file, .other: false
+                case .socket, .socketCommon, .tcpSocket, .xdpSocket, .requestSocket, .btfSocket, .anySocket: true
+                case .task, .cgroup, .file, .flowKeys, .other: false
                 }
             case .task, .socket, .tcpSocket, .requestSocket, .btfSocket, .cgroup, .file: given == self
-            case .other: false
+            // No helper asks for these.
+            case .xdpSocket, .flowKeys, .other: false
             }
         }
     }

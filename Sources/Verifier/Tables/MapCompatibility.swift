@@ -6,6 +6,15 @@ func isCompatible(_ helper: Helper, _ map: MapType) -> Bool {
     isTaken(map, by: helper) && takes(map, helper)
 }
 
+/// Whether a program may change maps of sockets with the helpers for any map (Linux `may_update_sockmap`): where no socket
+/// is locked.
+func mayChangeSocketMaps(_ type: ProgramType) -> Bool {
+    switch type {
+    case .socketFilter, .schedCls, .schedAct, .xdp, .skReusePort, .flowDissector, .skLookup: true
+    default: false
+    }
+}
+
 /// Whether the kernel lets a program use a map at all (Linux `check_map_prog_compatibility`).
 func mayUse(_ map: MapFacts, _ type: ProgramType, isSleepable: Bool) -> Bool {
     if map.spinLock != nil, type == .socketFilter || ProgramTypes.tracing.contains(ProgramTypes(type)) { return false }

@@ -11,7 +11,9 @@ func maySocketRead(_ object: HelperPrototype.KernelObject, offset: Int, size: In
         // bytes_received and bytes_acked.
         if (80..<96).contains(offset) { return size == 8 }
         return offset < 112 && size == 4
-    case .task, .requestSocket, .btfSocket, .anySocket, .cgroup, .file, .other: return false
+    // queue_id.
+    case .xdpSocket: return offset == 0 && size == 4
+    case .task, .requestSocket, .btfSocket, .anySocket, .cgroup, .file, .flowKeys, .other: return false
     }
 }
 

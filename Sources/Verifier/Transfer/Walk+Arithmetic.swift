@@ -165,6 +165,7 @@ extension Walk {
         switch pointer.kind {
         case .context, .mapValue, .mapKey, .stack, .packet, .packetMeta, .memory: break
         case .map where isZero, .function where isZero: break
+        case .object where amount.constant != nil && objects[Int(pointer.size)] == .flowKeys: break
         case .object where !isSocket(pointer):
             throw fail(.unsupported, "\(name) is \(describe(pointer)); following it needs the kernel's types", register)
         case .none, .scalar, .map, .packetEnd, .function, .object, .dynptr:

@@ -78,13 +78,19 @@ extension Walk {
                 guard value.kind == .map, !value.isNullable else { throw mismatch(call, index, "a map", value) }
                 call.map = value.map
             case .mapKey:
-                try checkHelperMemory(value, register, exactly(maps[Int(call.map)].keySize), isOut: false)
-            case .mapValue: try checkHelperMemory(value, register, exactly(maps[Int(call.map)].valueSize), isOut: false)
+                try checkExact(call, value, register, maps[Int(call.map)].keySize)
+            case .mapValue where maps[Int(call.map)].holdsSockets:
+                guard value.kind == .object, !value.isNullable, let given = objects[Int(value.size)],
+                    HelperPrototype.KernelObject.anySocket.takes(given)
+                else { throw mismatch(call, index, "a socket", value) }
+            case .mapValue: try checkExact(call, value, register, maps[Int(call.map)].valueSize)
             case .mapValueOrNull:
                 if value.isNull { continue }
-                try checkHelperMemory(value, register, exactly(maps[Int(call.map)].valueSize), isOut: false)
+                try checkExact(call, value, register, maps[Int(call.map)].valueSize)
             case .mapValueOut:
-                try checkHelperMemory(value, register, exactly(maps[Int(call.map)].valueSize), isOut: true)
+                // A bloom filter is asked whether it has the value.
+                let isOut = maps[Int(call.map)].type != .bloomFilter
+                try checkExact(call, value, register, maps[Int(call.map)].valueSize, isOut: isOut)
             case .memory(let isOut, let isNullable):
                 try checkSized(call, index, value, isOut: isOut, isUpdate: false, isNullable)
             case .updatedMemory(let isNullable):
@@ -92,7 +98,7 @@ extension Walk {
             case .fixedMemory(let bytes, let isOut, let isNullable):
                 if isNullable, value.isNull { continue }
                 if isOut { try checkAlignment(value, register, 0, Int(bytes), isStrict: true) }
-                try checkHelperMemory(value, register, exactly(Int(bytes)), isOut: isOut)
+                try checkExact(call, value, register, Int(bytes), isOut: isOut)
             case .size:
                 // Checked with the memory.
                 guard value.isScalar else { throw mismatch(call, index, "a size", value) }
@@ -151,7 +157,18 @@ extension Walk {
         }
     }
 
-    private func exactly(_ size: Int) -> ClosedRange<UInt64> { UInt64(size)...UInt64(size) }
+    /// Memory of a size that the helper knows.
+    private mutating func checkExact(
+        _ call: HelperCall,
+        _ pointer: RegisterState,
+        _ register: Register,
+        _ size: Int,
+        isOut: Bool = false
+    ) throws(VerifierError) {
+        let sizes = UInt64(size)...UInt64(size)
+        let packetAllowed = call.prototype.takesPacket
+        try checkHelperMemory(pointer, register, sizes, isOut: isOut, packetAllowed: packetAllowed)
+    }
 
     private func mismatch(
         _ call: HelperCall,
@@ -224,7 +241,7 @@ extension Walk {
         _ sizes: ClosedRange<UInt64>,
         isOut: Bool,
         isUpdate: Bool = false,
-        packetAllowed: Bool = true
+        packetAllowed: Bool
     ) throws(VerifierError) {
         if pointer.isNullable {
             throw fail(.nullPointer, "r\(register.rawValue) is \(describe(pointer)) and may be NULL here", register)
@@ -310,6 +327,7 @@ extension Walk {
                 result.isNullable = false
                 if maps[Int(call.map)].spinLock == nil { result.id = 0 }
             }
+            if let object = maps[Int(call.map)].foundObject { result = found(object) }
         case .ringRecordOrNull:
             result = RegisterState(.memory)
             result.size = UInt32(call.size)
@@ -342,6 +360,18 @@ extension Walk {
             result = .scalar(.signedRange(-4095...max(high, 0)))
         }
         write(.r0, result)
+    }
+
+    /// What a lookup finds in a map whose values programs do not see; sockets that others may free are held.
+    private mutating func found(_ object: HelperPrototype.KernelObject) -> RegisterState {
+        var result = kernelObject(object)
+        result.isNullable = true
+        result.id = makeID()
+        if object == .socket {
+            result.reference = hold(.object)
+            result.id = result.reference
+        }
+        return result
     }
 
     /// An array's element at a constant index that exists is never NULL (Linux 6.15: `get_constant_map_key`).
@@ -406,7 +436,8 @@ extension Walk {
 
 /// Kinds of kernel objects by the number that registers carry.
 let objects: [HelperPrototype.KernelObject?] = [
-    nil, .task, .socket, .socketCommon, .tcpSocket, .requestSocket, .btfSocket, .anySocket, .cgroup, .file, .other,
+    nil, .task, .socket, .socketCommon, .tcpSocket, .requestSocket, .btfSocket, .anySocket, .cgroup, .file, .xdpSocket,
+    .flowKeys, .other,
 ]
 
 /// What libbpf writes over a call of a kernel function that does not exist.

@@ -35,15 +35,13 @@ extension Walk {
             case .packetEnd: result = RegisterState(.packetEnd)
             case .packetMeta: result = RegisterState(.packetMeta)
             case .flowKeys:
-                result = RegisterState(.memory)
-                result.size = 56
+                result = kernelObject(.flowKeys)
             case .tracepointBuffer:
                 // Its size is known, and checked, when the program is attached.
                 result = RegisterState(.memory)
                 result.size = 1 << 20
             case .kernelObject(let object, let isNullable):
-                result = RegisterState(.object)
-                result.size = UInt32(objects.firstIndex(of: object) ?? 0)
+                result = kernelObject(object)
                 result.isNullable = isNullable
                 if isNullable { result.id = makeID() }
             }
@@ -144,13 +142,14 @@ extension Walk {
 
     private func checkAtomic(_ pointer: RegisterState, _ register: Register) throws(VerifierError) {
         switch pointer.kind {
-        case .context, .packet, .packetMeta:
+        // Accesses of sockets are rewritten, which atomic ones are not.
+        case .context, .packet, .packetMeta, .object:
             throw fail(
                 .badOperation,
                 "r\(register.rawValue) is \(describe(pointer)), where atomic operations do not work",
                 register
             )
-        case .none, .scalar, .map, .mapValue, .mapKey, .stack, .packetEnd, .memory, .function, .object, .dynptr: break
+        case .none, .scalar, .map, .mapValue, .mapKey, .stack, .packetEnd, .memory, .function, .dynptr: break
         }
     }
 
@@ -292,6 +291,10 @@ extension Walk {
                 try checkSocket(object, pointer, register, offset, size, kind)
                 return
             }
+            if objects[Int(pointer.size)] == .flowKeys {
+                try checkRange(pointer, offset, size, flowKeysSize, register)
+                return
+            }
             throw fail(
                 .unsupported,
                 "\(name) is \(describe(pointer)); reading its fields needs the kernel's types",
@@ -334,13 +337,19 @@ extension Walk {
         }
     }
 
+    func kernelObject(_ object: HelperPrototype.KernelObject) -> RegisterState {
+        var result = RegisterState(.object)
+        result.size = UInt32(objects.firstIndex(of: object) ?? 0)
+        return result
+    }
+
     /// One of the objects whose fields are known, see `maySocketRead`.
     func isSocket(_ pointer: RegisterState) -> Bool { objects[Int(pointer.size)].map(isSocket) ?? false }
 
     private func isSocket(_ object: HelperPrototype.KernelObject) -> Bool {
         switch object {
-        case .socket, .socketCommon, .tcpSocket: true
-        case .task, .requestSocket, .btfSocket, .anySocket, .cgroup, .file, .other: false
+        case .socket, .socketCommon, .tcpSocket, .xdpSocket: true
+        case .task, .requestSocket, .btfSocket, .anySocket, .cgroup, .file, .flowKeys, .other: false
         }
     }
 
@@ -415,3 +424,6 @@ extension Walk {
         return Int32(maps.count - 1)
     }
 }
+
+/// Bytes of a `struct bpf_flow_keys`.
+private let flowKeysSize = 56

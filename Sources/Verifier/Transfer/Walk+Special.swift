@@ -15,6 +15,9 @@ extension Walk {
             if map.isReadOnly {
                 throw fail(.readOnly, "\(call.helper.name) would change '\(map.name)', which is read-only")
             }
+            if map.holdsSockets, !mayChangeSocketMaps(subject.type) {
+                throw fail(.mapType, "\(subject.type.name) programs may not change '\(map.name)', which holds sockets")
+            }
         default: break
         }
     }
