@@ -113,7 +113,7 @@ struct RunCommand: ParsableCommand {
     @Flag(name: .customLong("follow-fork"), help: "Children made by fork run the programs too.")
     var followsFork = false
 
-    @Flag(name: .customLong("follow-exec"), help: "Programs that the command executes, and their children, take part.")
+    @Flag(name: .customLong("follow-exec"), help: "Programs that the targets execute, and their children, take part.")
     var followsExec = false
 
     @Option(name: .customLong("helper-socket"), help: .private)

@@ -94,6 +94,27 @@ struct AttachTests {
         #expect(Snapshot(pid).code == Snapshot.original)
     }
 
+    /// A process that was attached to executes another program: its leaks of before and after are in one report.
+    @Test(arguments: [true, false]) func followsExecOfARunningProcess(_ follows: Bool) throws {
+        let files = try files()
+        let worker = try Worker(files)
+        let session = try Session(
+            files,
+            ["memleak", "-f", "json", "-p", "\(worker.pid)"] + (follows ? ["--follow-exec"] : [])
+        )
+        worker.lose(10)
+        worker.execute()
+        // Once it is attached to again, a thread of the library is there.
+        for _ in 0..<500 where follows && worker.snapshot().threads.count == 1 { usleep(10_000) }
+        if follows { usleep(300_000) }
+        worker.lose(7)
+        worker.end()
+        let result = session.wait()
+        #expect(!result.isEmpty)
+        #expect(result.contains(#""count":10"#))
+        #expect(result.contains(#""count":7"#) == follows)
+    }
+
     @Test func followsForkAndExec() throws {
         let files = try files()
         let work = files.directory + "/work"
@@ -209,6 +230,12 @@ final class Worker {
         _ = output.fileHandleForReading.availableData
     }
 
+    /// Has it execute itself.
+    func execute() {
+        input.fileHandleForWriting.write(Data("-1\n".utf8))
+        _ = output.fileHandleForReading.availableData
+    }
+
     func snapshot() -> Snapshot { Snapshot(pid) }
 
     /// Lets it end by itself; its exit code.
@@ -252,6 +279,12 @@ final class Session {
     /// Ends it as Ctrl-C does; what it printed.
     func interrupt() -> String {
         end(SIGINT)
+        return String(decoding: output.fileHandleForReading.availableData, as: UTF8.self)
+    }
+
+    /// Waits until it ends by itself; what it printed.
+    func wait() -> String {
+        end(0)
         return String(decoding: output.fileHandleForReading.availableData, as: UTF8.self)
     }
 

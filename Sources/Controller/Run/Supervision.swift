@@ -210,8 +210,13 @@ struct Supervision: ~Copyable {
             if events.pollRings { try results.drain() }
             for (index, target) in targets.enumerated() {
                 if events.ready[index] { target.noteEnd() }
-                // EXITING or the end of the socket: either way the target has run its course.
-                if events.ready[count + index] { target.noteEnd() }
+                // EXITING or the end of the socket: either way the program has run its course.
+                guard events.ready[count + index] else { continue }
+                target.noteEnd()
+                if let next = try successor(of: target, session, loop) {
+                    targets.append(next)
+                    results.add(probes: probes, modules: next.modules)
+                }
             }
             if events.ready[2 * count] { try welcome(&targets, loop, session, results) }
             if targets.allSatisfy(\.hasEnded) { return End(status: targets.compactMap(\.status).first ?? 0) }
@@ -267,6 +272,39 @@ struct Supervision: ~Copyable {
         targets.append(target)
         results.add(probes: probes, modules: target.modules)
         messages.detail("followed \(target.name) (pid \(target.pid))")
+    }
+
+    /// The program that a process which was attached to executes, with `--follow-exec`; nil where the process ends.
+    private mutating func successor(
+        of target: Target,
+        _ session: borrowing Session,
+        _ loop: borrowing EventLoop
+    ) throws(Failure) -> Target? {
+        guard target.kind == .attached else { return nil }
+        // An exiting process closes its socket a moment before it is a zombie; an executed program needs one to load libc.
+        let deadline = monotonicNanoseconds() + 1_000_000_000
+        while monotonicNanoseconds() < deadline, let status = TargetStatus.read(pid: target.pid),
+            !"ZX".contains(status.state)
+        {
+            usleep(2000)
+            guard options.followsExec, let plan = try? Target.inspect([target.pid]).first else { continue }
+            let library = try Installation.current.library()
+            guard let next = try? Target.attach(plan, library: library) else { continue }
+            do throws(Failure) {
+                try join(next, session, loop)
+            } catch {
+                next.release()
+                messages.warning(error)
+                return nil
+            }
+            messages.detail("followed \(next.name) (pid \(next.pid))")
+            return next
+        }
+        if let status = TargetStatus.read(pid: target.pid), !"ZX".contains(status.state) {
+            let help = options.followsExec ? "it could not be attached to" : "--follow-exec follows it"
+            messages.status("pid \(target.pid) executes \(status.name) now, without probes; \(help)")
+        }
+        return nil
     }
 
     /// After Ctrl-C: the terminal sent it to a child too, which may be about to end and free what it holds.
