@@ -6,6 +6,9 @@ package let maximumFrames = 8
 /// Bytes of stack below each frame's r10 (`MAX_BPF_STACK`).
 package let frameSize = 512
 
+/// Registers that pass arguments to functions (`MAX_BPF_FUNC_REG_ARGS`).
+private let maximumArguments = 5
+
 /// Refuses a program that could harm the process it runs in, whatever its input is.
 ///
 /// Checked are control flow, types and bounds of everything that is read and written, the arguments of helpers, references
@@ -33,6 +36,12 @@ package func verify(
     // Global functions stand for themselves: whoever calls them keeps to their contract.
     for (index, function) in subject.functions.enumerated() where index > 0 {
         guard let contract = function.contract else { continue }
+        // Whoever calls it has only these to pass; r6 and the rest are the caller's own.
+        if contract.parameters.count > maximumArguments {
+            let what =
+                "'\(function.name)' has \(contract.parameters.count) parameters; at most \(maximumArguments) are passed"
+            throw layout.error(.functionContract, at: function.start, what)
+        }
         try walk.run(function: index, arguments: contract.parameters.map { walk.argument($0) })
     }
     var context = RegisterState(.context)

@@ -310,6 +310,21 @@ private func subject(_ instructions: [Instruction], _ functions: [Int]) -> Subje
         #expect(try rule([.mov64(.r2, .r7), .call("f")], memory) == (moves ? .argument : nil))
     }
 
+    /// A sixth parameter would be r6, which is whatever the caller keeps there.
+    @Test(arguments: [6, 12])
+    func parametersThatNobodyPasses(_ count: Int) throws {
+        let program = try Assembly([
+            .mov64(.r2, 0), .mov64(.r3, 0), .mov64(.r4, 0), .mov64(.r5, 0), .mov64(.r6, 1), .call("f"), .exit,
+            .function("f"), .load64(.r0, .r6), .exit,
+        ])
+        var subject = subject(program.instructions, program.functions)
+        var parameters = [FunctionFacts.Parameter.context] + Array(repeating: .scalar, count: 4)
+        parameters += Array(repeating: .memory(size: 8, isNullable: false), count: count - 5)
+        subject.functions[1].contract = FunctionFacts.Contract(parameters: parameters)
+        let error = #expect(throws: VerifierError.self) { try verify(subject) }
+        #expect(error?.rule == .functionContract)
+    }
+
     /// A function that only a timer seems to be given may be called at once, and then calls itself.
     @Test func recursionThroughCallbackAndGlobalFunction() throws {
         let program = try Assembly([

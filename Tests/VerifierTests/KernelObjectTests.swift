@@ -80,7 +80,22 @@ private struct Case: CustomTestStringConvertible, Sendable {
         ),
     ]
 
+    /// r1 is the context on the path that is walked first, then a number, where paths are compared.
+    private static let classes: [Statement] =
+        [
+            .mov64(.r6, .r1), .call(.getPrandomU32), .mov64(.r7, .r0), .jumpEqual(.r7, 1, to: "wrong"),
+            .mov64(.r1, .r6), .jump(to: "same"), .label("wrong"), .mov64(.r1, 5), .label("same"),
+            .jumpEqual(.r7, 2, to: "a"), .label("a"), .jumpEqual(.r7, 3, to: "b"), .label("b"),
+        ]
+        + Array(repeating: .mov64(.r9, 0), count: 8)
+        + [
+            .jumpEqual(.r7, 4, to: "c"), .label("c"), .jumpEqual(.r7, 5, to: "d"), .label("d"),
+            .call(.getCgroupClassid),
+        ] + end
+
     private static let others: [Case] = [
+        Case("an argument that the helper has in some programs", .schedCls, .hash, classes, .argument),
+        Case("an argument that the helper does not have", .cgroupSKB, .hash, classes),
         Case("a device that is written", .xdp, .devMap, found([.store32(.r0, 0, 1)]), .readOnly),
         Case("a device that is read", .xdp, .devMapHash, found([.load32(.r2, .r0)])),
         Case(

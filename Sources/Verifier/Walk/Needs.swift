@@ -51,6 +51,8 @@ struct NeedsAnalysis {
     private let contracts: [UInt16]
     /// Programs must not move pointers out of their objects, used or not.
     private let isStrict: Bool
+    /// Some helpers take other arguments in some programs.
+    private let type: ProgramType
     /// Where jumps to each instruction come from, one list behind the other, and where each list starts.
     private var sources: [Int32] = []
     private var sourceStarts: [Int32] = []
@@ -69,6 +71,7 @@ struct NeedsAnalysis {
             ((2 << UInt16(min(5, function.contract?.parameters.count ?? 0))) - 1) & RegisterSet.arguments.bits
         }
         isStrict = subject.strictLeaks
+        type = subject.type
         let count = layout.instructions.count
         needs = Array(repeating: Needs(), count: count)
         isDecided = Array(repeating: decidesAll, count: count)
@@ -210,7 +213,7 @@ struct NeedsAnalysis {
         switch kind {
         case .helper:
             guard let number = UInt32(exactly: instruction.imm), let helper = Helper(rawValue: number),
-                let prototype = HelperPrototype.of(helper)
+                let prototype = HelperPrototype.of(helper, for: type)
             else {
                 result.live |= RegisterSet.arguments.bits
                 result.relevant |= RegisterSet.arguments.bits
