@@ -193,7 +193,7 @@ let testTargets: [Target] = [
     tests("Corpus", ["JSON", "ubpf-corpus"]),
     tests("VerifierInput", ["ISA", "Loader", "Verifier"]),
     tests("UBPFTesting", exclude: ["Fixtures"]),
-    tests("Controller", ["ISA", "JSON", "Loader", "Verifier"]),
+    tests("Controller", ["ISA", "JSON", "Loader", "Verifier", "Inject"]),
     // The engines, a reference and random programs; for tests and for the fuzzer.
     .target(
         name: "EngineSupport",

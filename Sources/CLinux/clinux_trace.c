@@ -60,6 +60,11 @@ int32_t clinux_get_mask(int32_t tid, uint64_t *mask) { return request(PTRACE_GET
 
 int32_t clinux_set_mask(int32_t tid, uint64_t mask) { return request(PTRACE_SETSIGMASK, tid, sizeof mask, &mask); }
 
+int32_t clinux_get_filter(int32_t tid, uint64_t index, struct clinux_filter_instruction *instructions) {
+    long got = syscall(SYS_ptrace, 0x420c, tid, index, instructions);
+    return got < 0 ? -errno : (int32_t)got;
+}
+
 int32_t clinux_get_rseq(int32_t tid, struct clinux_rseq *rseq) {
     *rseq = (struct clinux_rseq){0};
     return request(get_rseq_configuration, tid, sizeof *rseq, rseq);

@@ -111,6 +111,7 @@ struct Attempt {
                 case .ended where isLast: throw .ended(plan.pid)
                 case .timeout where isLast: throw .noThread(plan.pid, states: states)
                 case .ended, .timeout: continue
+                case .filtered(let call): throw .filtered(plan.pid, reason: "its seccomp filter forbids \(call)")
                 case .systemCall(let name, let code):
                     throw .failed(plan.pid, "\(name) failed in it", reason: errorText(code))
                 }
@@ -127,6 +128,13 @@ struct Attempt {
             ignoresTraps: ignoresTraps,
             suspendSeccomp: false
         )
+        if TargetStatus.read(pid: tid)?.seccomp == 2 {
+            switch SeccompFilter.all(of: tid) {
+            case .failure(let failure): throw failure
+            case .success(let filters):
+                if let call = SeccompFilter.obstacle(filters, SeccompFilter.Call.needed) { throw .filtered(call) }
+            }
+        }
         // While this thread stands, no other can call exec; what was learnt before must be about this program.
         guard TargetStatus.imageMark(plan.reader) == plan.mark else { throw .ended }
         let pointer = thread.tracee.registers.fs_base

@@ -7,6 +7,8 @@ enum BorrowFailure: Error {
     case ended
     case stopped
     case timeout
+    /// A seccomp filter forbids this system call.
+    case filtered(String)
 }
 
 /// A thread of another process, stopped, with its registers saved; it makes system calls for us and runs on as if nothing had been.
@@ -227,10 +229,17 @@ struct Tracee {
         // Some calls return EINTR on any stop. ERESTARTNOHAND instead lets the kernel decide: EINTR if a handler runs, else again.
         let interrupted = UInt64(bitPattern: Int64(-EINTR))
         let restarts = UInt64(bitPattern: -514)
-        let wasInterrupted =
+        var wasInterrupted =
             registers.rax == interrupted && registers.orig_rax != ~0
             && TargetThread.restartable.contains(Int(truncatingIfNeeded: registers.orig_rax))
         if wasInterrupted { registers.rax = restarts }
+        // ERESTART_RESTARTBLOCK makes the kernel call restart_syscall for the thread, for which a filter may kill it.
+        // ERESTARTNOINTR makes the call again as it was: a sleep may be longer than asked for.
+        let restartsByCall = registers.rax == UInt64(bitPattern: -516) && registers.orig_rax != ~0
+        if restartsByCall, TargetStatus.read(pid: tid)?.seccomp == 2 {
+            registers.rax = UInt64(bitPattern: -513)
+            wasInterrupted = true
+        }
         if isForeign {
             // Outside of a signal stop the kernel restarts nothing: make the thread pass through one.
             if !isInSignalStop { _ = clinux_interrupt(tid) }

@@ -25,13 +25,21 @@ enum Preconditions {
             throw .sharedMemory(pid, with: parent)
         }
         if alive.seccomp == 1 { throw .strictSeccomp(pid) }
-        if alive.seccomp == 2 {
+        if alive.seccomp == 2 { try checkFilters(pid, threads) }
+        return reader
+    }
+
+    /// Filters are asked before the first system call; here is only whether that can be done.
+    private static func checkFilters(_ pid: Int32, _ threads: [TargetThread]) throws(InjectError) {
+        guard geteuid() == 0, let own = TargetStatus.read(pid: getpid()), own.seccomp == 0 else {
             throw .filtered(
                 pid,
-                reason: "it has a seccomp filter, which may kill it for a system call that attaching needs"
+                reason:
+                    "it has a seccomp filter, which only root, outside of any, may look into: it could kill for a call"
             )
         }
-        return reader
+        let counts = Set(threads.compactMap { $0.isAlive ? TargetStatus.read(pid: $0.tid)?.filters : nil })
+        guard counts.count == 1 else { throw .filtered(pid, reason: "its threads have different seccomp filters") }
     }
 
     /// The kernel's own answer, without a touch, and the likeliest reason for a no.

@@ -64,7 +64,7 @@ package struct StoppedThreads: ~Copyable {
             switch error {
             case .systemCall(let name, let code):
                 throw .failed(pid, "a thread of it cannot be stopped (\(name))", reason: errorText(code))
-            case .timeout, .stopped, .ended: throw .noThread(pid, states: "D")
+            case .timeout, .stopped, .ended, .filtered: throw .noThread(pid, states: "D")
             }
         }
         return stopped

@@ -11,6 +11,8 @@ package struct TargetStatus: Equatable, Sendable {
     /// The process that traces it, 0 for none.
     package var tracer: Int32
     package var seccomp: Int
+    /// How many seccomp filters it has; 1 before Linux 5.9 for any.
+    package var filters: Int
     /// Signals that the main thread blocks; bit n-1 is signal n.
     package var blockedSignals: UInt64
     /// Signals that the process ignores.
@@ -47,6 +49,7 @@ package struct TargetStatus: Equatable, Sendable {
         threads = number("Threads") ?? 1
         tracer = Int32(truncatingIfNeeded: number("TracerPid") ?? 0)
         seccomp = number("Seccomp") ?? 0
+        filters = number("Seccomp_filters") ?? (seccomp == 2 ? 1 : 0)
         blockedSignals = fields["SigBlk"].flatMap { UInt64($0, radix: 16) } ?? 0
         ignoredSignals = fields["SigIgn"].flatMap { UInt64($0, radix: 16) } ?? 0
     }

@@ -1,6 +1,8 @@
 import Foundation
 import Testing
 
+@testable import Inject
+
 /// Whole runs of the built ubpfrun on processes that were running before.
 @Suite(.enabled(if: Files.shared != nil, "dist/ has not been built: make build"))
 struct AttachTests {
@@ -113,6 +115,42 @@ struct AttachTests {
         #expect(!result.isEmpty)
         #expect(result.contains(#""count":10"#))
         #expect(result.contains(#""count":7"#) == follows)
+    }
+
+    /// A process that dies of any system call but those that attaching is said to need, and of its own.
+    @Test(
+        .enabled(if: geteuid() == 0, "SKIPPED: only root may read seccomp filters"),
+        arguments: [nil, "mprotect", "futex"]
+    )
+    func filteredProcesses(_ missing: String?) throws {
+        let files = try files()
+        let process = Process()
+        let output = Pipe()
+        process.executableURL = URL(fileURLWithPath: files.directory + "/filtered")
+        let own = [230]  // clock_nanosleep
+        let needed = SeccompFilter.Call.needed.filter { $0.name != missing }.map { Int($0.number) }
+        process.arguments =
+            (own
+            + needed.filter { number in
+                !SeccompFilter.Call.needed.contains { $0.name == missing && $0.number == number }
+            }).map { String($0) }
+        process.standardOutput = output
+        try process.run()
+        defer { kill(process.processIdentifier, SIGKILL) }
+        #expect(output.fileHandleForReading.availableData == Data("up".utf8))
+        let pid = process.processIdentifier
+        let result = try files.run(["memleak", "-j", "-d", "0.5", "-p", "\(pid)"])
+        if let missing {
+            #expect(result.status == 69)
+            #expect(result.errors.contains("U130") && result.errors.contains("its seccomp filter forbids \(missing)"))
+        } else {
+            #expect(result.status == 0)
+            #expect(result.output.contains(#""bytes":40,"#) || result.output.contains("main"))
+        }
+        #expect(process.isRunning)
+        let again = try files.run(["clean", "-p", "\(pid)"])
+        #expect(again.status == (missing == nil ? 0 : 69))
+        #expect(process.isRunning)
     }
 
     @Test func followsForkAndExec() throws {

@@ -34,6 +34,39 @@ final class Files: Sendable {
             """
         )
         tool("gcc", ["-g", "-O0", "leak.c", "-o", "leak"])
+        // Every system call that is not named kills it.
+        try write(
+            "filtered.c",
+            """
+            #include <linux/filter.h>
+            #include <linux/seccomp.h>
+            #include <stddef.h>
+            #include <stdlib.h>
+            #include <sys/prctl.h>
+            #include <unistd.h>
+            void *volatile kept;
+            int main(int argc, char **argv) {
+                struct sock_filter code[512];
+                int n = 0;
+                code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+                for (int i = 1; i < argc; i++) {
+                    code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, atoi(argv[i]), 0, 1);
+                    code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+                }
+                code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
+                struct sock_fprog program = {n, code};
+                prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+                if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) return 1;
+                write(1, "up", 2);
+                for (int i = 0;; i++) {
+                    free(malloc(100));
+                    if (i % 1000 == 0) kept = malloc(40);
+                    if (i % 1000 == 0) usleep(1000);
+                }
+            }
+            """
+        )
+        tool("gcc", ["-g", "-O0", "filtered.c", "-o", "filtered"])
         try write(
             "work.c",
             """

@@ -45,6 +45,15 @@ int32_t clinux_get_registers(int32_t tid, struct clinux_registers *_Nonnull regi
 int32_t clinux_set_registers(int32_t tid, const struct clinux_registers *_Nonnull registers);
 int32_t clinux_get_mask(int32_t tid, uint64_t *_Nonnull mask);
 int32_t clinux_set_mask(int32_t tid, uint64_t mask);
+/// One instruction of a classic BPF program (struct sock_filter of linux/filter.h).
+struct clinux_filter_instruction {
+    uint16_t code;
+    uint8_t jt, jf;
+    uint32_t k;
+};
+/// A stopped thread's seccomp filter number `index`: its length, and its instructions where `instructions` is not null; -ENOENT
+/// after the last, -EACCES for all but root outside of any filter (PTRACE_SECCOMP_GET_FILTER).
+int32_t clinux_get_filter(int32_t tid, uint64_t index, struct clinux_filter_instruction *_Nullable instructions);
 int32_t clinux_get_rseq(int32_t tid, struct clinux_rseq *_Nonnull rseq);
 
 /// Waits until a tracee stops: an `enum clinux_stop` with the signal in `*signal`, -ETIMEDOUT at `deadline` (CLOCK_MONOTONIC), or -ECHILD
