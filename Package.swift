@@ -95,7 +95,7 @@ let controllerTargets: [Target] = [
     // Objects as the verifier sees them.
     .target(name: "VerifierInput", dependencies: ["ISA", "Loader", "Verifier"], swiftSettings: common),
     .target(name: "JSON", swiftSettings: common),
-    .target(name: "Kernel", dependencies: ["ISA", "CLinux"], swiftSettings: common),
+    .target(name: "Kernel", dependencies: ["ISA", "CLinux", "Loader"], swiftSettings: common),
     .target(name: "Symbols", dependencies: ["CELF"], swiftSettings: common),
     .target(name: "Planner", dependencies: ["Symbols", "CCapstone"], swiftSettings: common),
     .target(name: "Inject", dependencies: ["CLinux", "Symbols"], swiftSettings: common),

@@ -99,10 +99,10 @@ package struct Disassembler {
     private func call(_ kind: CallKind, _ instruction: Instruction) -> String {
         switch kind {
         case .helper:
-            let number = UInt32(truncatingIfNeeded: instruction.imm)
-            return "call \(Helper(rawValue: number)?.name ?? "unknown")#\(instruction.imm)"
+            return "call \(Helper(calledBy: instruction)?.name ?? "unknown")#\(instruction.imm)"
         case .local: return "call pc\(signed(instruction.imm))"
-        case .kernelFunction: return "call kernel-function#\(instruction.imm)"
+        case .kernelFunction:
+            return "call \(Helper(calledBy: instruction)?.name ?? "kernel-function")#\(instruction.imm)"
         // The kernel has no such instruction; this is LLVM's text.
         case .register: return "callx r\(instruction.dst.rawValue)"
         }

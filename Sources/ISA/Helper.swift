@@ -1,7 +1,8 @@
 /// Helper functions of Linux, with the kernel's numbers.
 ///
 /// Source: `___BPF_FUNC_MAPPER` in include/uapi/linux/bpf.h; the list is frozen there at 211. `support` says which exist
-/// in this runtime.
+/// in this runtime. Numbers above are ours: kernel functions (kfuncs) that this runtime has, which programs call with
+/// `callKernelFunction`.
 package enum Helper: UInt32, CaseIterable, Sendable {
     case mapLookupElem = 1
     case mapUpdateElem
@@ -214,6 +215,10 @@ package enum Helper: UInt32, CaseIterable, Sendable {
     case userRingbufDrain
     case cgrpStorageGet
     case cgrpStorageDelete
+    /// `bpf_iter_num_new(it, start, end)`: libbpf's `bpf_for` and `bpf_repeat` (Linux kernel/bpf/bpf_iter.c).
+    case iterNumNew
+    case iterNumNext
+    case iterNumDestroy
 }
 
 extension Helper {
@@ -431,11 +436,28 @@ extension Helper {
         case .userRingbufDrain: "bpf_user_ringbuf_drain"
         case .cgrpStorageGet: "bpf_cgrp_storage_get"
         case .cgrpStorageDelete: "bpf_cgrp_storage_delete"
+        case .iterNumNew: "bpf_iter_num_new"
+        case .iterNumNext: "bpf_iter_num_next"
+        case .iterNumDestroy: "bpf_iter_num_destroy"
         }
     }
 }
 
 extension Helper {
+    /// A kernel function; in Linux its number is a BTF type id, which differs from kernel to kernel.
+    package var isKernelFunction: Bool { rawValue > Helper.cgrpStorageDelete.rawValue }
+
+    /// What an instruction calls; nil where it calls none, or one that there is not.
+    package init?(calledBy instruction: Instruction) {
+        guard let number = UInt32(exactly: instruction.imm), let helper = Helper(rawValue: number) else { return nil }
+        switch instruction.opcode {
+        case .callHelper: if helper.isKernelFunction { return nil }
+        case .callKernelFunction: if !helper.isKernelFunction { return nil }
+        default: return nil
+        }
+        self = helper
+    }
+
     /// The number that libbpf writes over an instruction whose relocation cannot be resolved (`bpf_core_poison_insn`); logs show
     /// it as 195896080, and people know it.
     package static var poisoned: Int64 { 0xbad2310 }

@@ -37,7 +37,7 @@ extension Helper {
             .tracePrintk, .getCurrentComm, .ringbufSubmit, .ringbufDiscard, .ringbufQuery, .probeRead, .tailCall,
             .getStackid, .probeReadStr, .probeReadUser, .probeReadKernel, .probeReadUserStr, .probeReadKernelStr,
             .ringbufReserve, .strncmp, .mapUpdateElem, .getStack, .ringbufOutput, .forEachMapElem, .loop,
-            .perfEventOutput:
+            .perfEventOutput, .iterNumNew, .iterNumNext, .iterNumDestroy:
             .implemented
         case .mapPushElem, .mapPopElem, .mapPeekElem:
             .refused(.queue)

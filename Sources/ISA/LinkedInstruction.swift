@@ -7,7 +7,7 @@
 /// | memory accesses | byte offset | immediate or atomic operand |
 /// | jumps | index of the destination instruction in the program | immediate |
 /// | `callLocal` | index of the callee's first instruction | |
-/// | `callHelper` | | its number; for the interpreter bit 32 is set in that of an embedder's |
+/// | `callHelper` | | its number (`Helper`, kernel functions too); for the interpreter bit 32 is set in that of an embedder's |
 /// | `loadMap` | | a `MapHandle` |
 /// | `loadMapValue` | 0: offset in shared, 1: offset in image | the offset |
 /// | `loadFunction` | index of the function's first instruction | a `FunctionHandle` |

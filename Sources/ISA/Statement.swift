@@ -286,7 +286,9 @@ extension Statement {
 // MARK: Calls
 
 extension Statement {
-    package static func call(_ helper: Helper) -> Statement { .op(.callHelper, imm: Int64(helper.rawValue)) }
+    package static func call(_ helper: Helper) -> Statement {
+        .op(helper.isKernelFunction ? .callKernelFunction : .callHelper, imm: Int64(helper.rawValue))
+    }
     package static func call(_ function: String) -> Statement { .reference(Instruction(.callLocal), to: function) }
     package static func callRegister(_ register: Register) -> Statement { .op(.callRegister, dst: register) }
     package static var exit: Statement { .op(.exit) }

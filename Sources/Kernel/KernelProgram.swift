@@ -15,7 +15,7 @@ package struct KernelProgram: ~Copyable {
         license: String = "GPL",
         attachType: UInt32 = 0
     ) throws(KernelError) {
-        let code = encode(instructions)
+        let code = encode(KernelFunctions.resolved(instructions))
         var log: [UInt8] = []
         var result = Self.load(code, type, flags, license, attachType, &log)
         if result < 0, result != -Int64(EPERM) {

@@ -131,7 +131,8 @@ struct Linker {
 
     private mutating func callExtern(_ at: Site, _ symbol: ELFSymbol) throws(LoaderError) {
         let index = symbols.externs[symbol.name]
-        if index == nil || !symbol.isWeak {
+        let function = index.flatMap { _ in kernelFunction(symbol.name) }
+        if function == nil, index == nil || !symbol.isWeak {
             program.problems.append(
                 .unresolvedSymbol(at.place, symbol.name, "a kernel function", isDeclared: index != nil)
             )
@@ -140,8 +141,13 @@ struct Linker {
             code: Code.call,
             registers: 2 << 4,
             offset: 0,
-            imm: Int32(truncatingIfNeeded: index ?? -1)
+            imm: function.map { Int32($0.rawValue) } ?? -1 - Int32(truncatingIfNeeded: index ?? -1)
         )
+    }
+
+    /// The kernel function of this name that this runtime has.
+    private func kernelFunction(_ name: String) -> Helper? {
+        Helper.allCases.last { $0.isKernelFunction && $0.name == name }
     }
 
     // MARK: 64-bit immediates
@@ -191,11 +197,13 @@ struct Linker {
             return set(at, .mapValue, map, offset)
         }
         let index = symbols.externs[symbol.name]
-        if index == nil || !symbol.isWeak {
-            let isFunction = index.map { symbols.externSpecs[$0].isFunction } ?? false
-            let what = isFunction ? "a kernel function" : "a kernel variable"
-            program.problems.append(.unresolvedSymbol(at.place, symbol.name, what, isDeclared: index != nil))
-        }
+        // Programs only ask whether a function is there (`bpf_ksym_exists`); anything but 0 says so.
+        if index != nil, kernelFunction(symbol.name) != nil { return set(at, .value, 1, 0) }
+        // What may be missing is NULL, as in libbpf, so that code behind the question is dead.
+        if index != nil, symbol.isWeak { return set(at, .value, 0, 0) }
+        let isFunction = index.map { symbols.externSpecs[$0].isFunction } ?? false
+        let what = isFunction ? "a kernel function" : "a kernel variable"
+        program.problems.append(.unresolvedSymbol(at.place, symbol.name, what, isDeclared: index != nil))
         set(at, .variable, index ?? -1, 0)
     }
 

@@ -231,7 +231,11 @@ extension LoaderError {
             kind: .unresolvedSymbol,
             place: place,
             message: "'\(name)' is \(what) that the object does not define",
-            why: isDeclared ? "only a kernel has it" : "it is declared but defined nowhere",
+            why: !isDeclared
+                ? "it is declared but defined nowhere"
+                : name.hasPrefix("bpf_iter_")
+                    ? "only a kernel has it; of the open-coded iterators those over numbers (bpf_for, bpf_repeat) run in userspace"
+                    : "only a kernel has it",
             help: isDeclared
                 ? "run the program in the kernel, or declare '\(name)' __weak and test it with bpf_ksym_exists"
                 : "define it, or link its object with `bpftool gen object`"

@@ -50,8 +50,10 @@ package struct MapSpec: Equatable, Sendable {
     }
 }
 
-/// A kernel function or variable that programs refer to: `callKernelFunction` and `loadVariable` carry the index into
-/// `ObjectSpec.externs` in their `imm` until the caller puts the kernel's BTF id there.
+/// A kernel function or variable that programs refer to.
+///
+/// `callKernelFunction` carries in its `imm` the `Helper` for those that this runtime has, else -1 - index into
+/// `ObjectSpec.externs`; `loadVariable` carries the index.
 package struct ExternSpec: Equatable, Sendable {
     package var name: String
     package var isFunction: Bool

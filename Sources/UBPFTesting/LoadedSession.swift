@@ -31,7 +31,11 @@ final class LoadedSession {
         builder.layoutMaps()
         var programs: [Result<Int, TestingError>] = []
         let types = spec.btf.map { TypeFacts($0) }
-        for program in spec.programs {
+        for (index, program) in spec.programs.enumerated() {
+            if let mixed = spec.mixedArray(around: index) {
+                programs.append(.failure(.mixedArray(program, mixed.array, mixed.other)))
+                continue
+            }
             do {
                 programs.append(
                     .success(try Self.add(program, of: spec, types, verifies: verifies, maps: mapIndices, to: &builder))

@@ -35,6 +35,7 @@ public struct MapHandle {
     public func set(_ value: [UInt8], forKey key: [UInt8]) throws(TestingError) {
         try check(key: key)
         guard value.count == valueSize else { throw .valueSize(name, value.count, valueSize) }
+        if case .programArray? = view.family { throw .programArray(name) }
         let status = unsafe view.update(key, value, flags: 0, tid: cruntime_tid(), slot: 0)
         if status != 0 { throw .operation("update", name, status) }
     }

@@ -1,3 +1,4 @@
+import ISA
 import Loader
 import Runtime
 import UBPFVM
@@ -39,6 +40,16 @@ public struct TestingError: Error, Equatable, Sendable, CustomStringConvertible 
 
     static func program(_ name: String, _ reason: String) -> TestingError {
         TestingError(.program, "program \(name): \(reason)")
+    }
+    static func mixedArray(_ program: ProgramSpec, _ array: String, _ other: ProgramSpec) -> TestingError {
+        .program(
+            program.name,
+            "it is of type \(program.type.name), but shares the program array '\(array)' with '\(other.name)' of type "
+                + "\(other.type.name); tail calls hand their context on, and each type has another one"
+        )
+    }
+    static func programArray(_ name: String) -> TestingError {
+        TestingError(.operation, "map \(name) holds programs, which the object puts there (.values)", errno: 22)
     }
     static func noProgram(_ name: String, _ all: [String]) -> TestingError { notFound("program", name, all) }
     static func noMap(_ name: String, _ all: [String]) -> TestingError { notFound("map", name, all) }

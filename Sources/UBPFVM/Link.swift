@@ -82,6 +82,10 @@ struct Linker {
             linked.imm = Int64(bitPattern: FunctionHandle.make(target))
         case .next, .exit: break
         }
+        // Those kernel functions that we have are helpers to the engines.
+        if instruction.opcode == .callKernelFunction, Helper(calledBy: instruction) != nil {
+            linked.opcode = .callHelper
+        }
         switch instruction.opcode.shape {
         case .wide(.map), .wide(.mapByIndex):
             linked.imm = Int64(bitPattern: MapHandle.make(try map(instruction, at: index)))

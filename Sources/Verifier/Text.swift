@@ -21,6 +21,7 @@ extension Walk {
         case .function: return "a function"
         case .object: text = "a pointer to an object of the kernel"
         case .dynptr: return "a dynptr"
+        case .iterator: return "an iterator"
         }
         return text + (value.isNullable ? " or NULL" : "")
     }
@@ -35,7 +36,7 @@ extension Walk {
         case .context: "the context"
         case .packet, .packetEnd: "the packet"
         case .packetMeta: "the packet's metadata"
-        case .none, .scalar, .map, .function, .object, .dynptr: describe(value)
+        case .none, .scalar, .map, .function, .object, .dynptr, .iterator: describe(value)
         }
     }
 
@@ -64,10 +65,11 @@ extension RegisterState {
             case .packet: "pkt"
             case .packetMeta: "pkt_meta"
             case .packetEnd: "pkt_end"
-            case .memory: reference != 0 ? "ringbuf_mem" : "mem"
+            case .memory: isReadOnly ? "rdonly_mem" : reference != 0 ? "ringbuf_mem" : "mem"
             case .function: "func"
             case .object: "ptr_"
             case .dynptr: "dynptr_ptr"
+            case .iterator: "iter_num"
             }
         return isNullable ? name + "_or_null" : name
     }

@@ -160,7 +160,46 @@ import Testing
         #expect(spec.externs.filter(\.isWeak).map(\.name) == ["bpf_weak_function"])
         let strong = try #require(spec.programs.first { $0.name == "strong" })
         let call = try #require(strong.instructions.first { $0.opcode == .callKernelFunction })
-        #expect(spec.externs[Int(call.imm)].name == "bpf_kernel_function")
+        #expect(spec.externs[Int(-1 - call.imm)].name == "bpf_kernel_function")
+        // What may be missing is NULL, and what is behind the question for it cannot be reached.
+        let weak = try #require(spec.programs.first { $0.name == "weak" })
+        #expect(weak.instructions.contains { $0.opcode == .loadImm64 && $0.imm == 0 })
+        #expect(weak.instructions.contains { $0.opcode == .callKernelFunction && $0.imm < 0 })
+    }
+
+    /// Iterators over numbers are there; others are not, and say why.
+    @Test func iterators() throws {
+        let text = """
+            struct bpf_iter_num { unsigned long long opaque; };
+            struct bpf_iter_task { unsigned long long opaque[3]; };
+            extern int bpf_iter_num_new(struct bpf_iter_num *, int, int) __attribute__((weak, section(".ksyms")));
+            extern int *bpf_iter_num_next(struct bpf_iter_num *) __attribute__((section(".ksyms")));
+            extern void bpf_iter_num_destroy(struct bpf_iter_num *) __attribute__((section(".ksyms")));
+            extern int bpf_iter_task_new(struct bpf_iter_task *, void *, int) __attribute__((section(".ksyms")));
+            __attribute__((section("uprobe"), used)) int numbers(void *ctx)
+            {
+                struct bpf_iter_num it;
+                if (!bpf_iter_num_new) return 1;
+                bpf_iter_num_new(&it, 0, 9);
+                bpf_iter_num_next(&it);
+                bpf_iter_num_destroy(&it);
+                return 0;
+            }
+            __attribute__((section("uprobe"), used)) int tasks(void *ctx)
+            {
+                struct bpf_iter_task it;
+                return bpf_iter_task_new(&it, 0, 0);
+            }
+            """
+        let spec = try loadObject(bytes: Fixture.compile(text: text), name: "x.o")
+        let numbers = try #require(spec.programs.first { $0.name == "numbers" })
+        #expect(numbers.problems.isEmpty)
+        let calls = numbers.instructions.filter { $0.opcode == .callKernelFunction }
+        #expect(calls.map { Helper(calledBy: $0) } == [.iterNumNew, .iterNumNext, .iterNumDestroy])
+        #expect(numbers.instructions.contains { $0.opcode == .loadImm64 && $0.imm != 0 })
+        let tasks = try #require(spec.programs.first { $0.name == "tasks" })
+        #expect(tasks.problems.map(\.code) == ["U308"])
+        #expect(tasks.problems.first?.why.contains("bpf_for") == true)
     }
 
     @Test func sameBytesSameSpec() throws {

@@ -395,6 +395,34 @@ struct MessageCase: CustomTestStringConvertible, Sendable {
             type: .socketFilter,
             platform: .kernel
         ),
+        MessageCase(
+            "iterator not destroyed",
+            .unreleased,
+            [
+                .mov64(.r1, .r10), .add64(.r1, -8), .mov64(.r2, 0), .mov64(.r3, 9), .call(.iterNumNew), .mov64(.r0, 0),
+                .exit,
+            ],
+            lines: [0: (12, 2, " bpf_iter_num_new(&it, 0, 9);"), 5: (13, 2, " return 0;")]
+        ),
+        MessageCase(
+            "no iterator",
+            .argument,
+            [.store64(.r10, -8, 0), .mov64(.r1, .r10), .add64(.r1, -8), .call(.iterNumNext), .exit]
+        ),
+        MessageCase(
+            "iterator on an iterator",
+            .argument,
+            [
+                .mov64(.r1, .r10), .add64(.r1, -8), .mov64(.r2, 0), .mov64(.r3, 9), .call(.iterNumNew),
+                .mov64(.r1, .r10),
+                .add64(.r1, -8), .mov64(.r2, 0), .mov64(.r3, 9), .call(.iterNumNew), .exit,
+            ]
+        ),
+        MessageCase(
+            "pointer for a number",
+            .argument,
+            [.mov64(.r2, .r1), .mov64(.r1, .r10), .add64(.r1, -8), .mov64(.r3, 9), .call(.iterNumNew), .exit]
+        ),
         MessageCase("kernel function", .unsupported, [.op(.callKernelFunction, imm: 5), .exit]),
         MessageCase("disabled code", .unresolvedRelocation, [.op(.callHelper, imm: 0xbad2310), .exit]),
         MessageCase("struct_ops", .programType, [.mov64(.r0, 0), .exit], type: .structOps),

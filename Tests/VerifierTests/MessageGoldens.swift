@@ -219,11 +219,61 @@ let messageGoldens: [String: String] = [
     Suggestion: compare the index with the size: if (i >= 64) return 0;   or mask it: i &= 0x3f
     note: the Linux verifier says "R0 max value is outside of the allowed memory range"
     """#,
+    "iterator not destroyed": #"""
+    error[V035]: something is not given back: Resource leak
+      --> bad.bpf.c:13:2   in prog, insn 6
+    12 |  bpf_iter_num_new(&it, 0, 9);
+       |  --------------------------- taken here
+    13 |  return 0;
+       |  ^ the program ends here, but the iterator made at insn 4 was not destroyed
+    Causal path: line 12: call bpf_iter_num_new#212 took it
+    Suggestion: bpf_iter_num_destroy(&it); on every path; bpf_for() does so by itself
+    note: the Linux verifier says "BPF_EXIT instruction in main prog would lead to reference leak"
+    """#,
+    "no iterator": #"""
+    error[V029]: wrong argument for a helper: Types
+      --> in prog, insn 3
+     1 | r1 = r10
+       | -------- r1 was copied here from r10
+     2 | r1 += -8
+       | -------- r1 was computed here
+     3 | call bpf_iter_num_next#213
+       | ^^^^^^^^^^^^^^^^^^^^^^^^^^ argument 1 of bpf_iter_num_next must be a pointer to an iterator that bpf_iter_num_new() made, but r1 is r10-8, where none is
+    Causal path: insn 1: r1 = r10 copies it to r1
+              -> insn 2: r1 += -8 changes r1
+    Suggestion: make it with bpf_iter_num_new() first, on every path; or use bpf_for()
+    note: the Linux verifier says "expected an initialized iter_num as arg #0"
+    """#,
+    "iterator on an iterator": #"""
+    error[V029]: wrong argument for a helper: Types
+      --> in prog, insn 9
+     5 | r1 = r10
+       | -------- r1 was copied here from r10
+     6 | r1 += -8
+       | -------- r1 was computed here
+     9 | call bpf_iter_num_new#212
+       | ^^^^^^^^^^^^^^^^^^^^^^^^^ argument 1 of bpf_iter_num_new must be a pointer to eight free bytes of the stack, at a multiple of 8, but r1 is r10-8, where an iterator lies already
+    Causal path: insn 5: r1 = r10 copies it to r1
+              -> insn 6: r1 += -8 changes r1
+    Suggestion: give each loop an iterator of its own: a local `struct bpf_iter_num it`
+    note: the Linux verifier says "expected uninitialized iter_num as arg #0"
+    """#,
+    "pointer for a number": #"""
+    error[V029]: wrong argument for a helper: Types
+      --> in prog, insn 4
+     0 | r2 = r1
+       | ------- r2 was copied here from r1
+     4 | call bpf_iter_num_new#212
+       | ^^^^^^^^^^^^^^^^^^^^^^^^^ argument 2 of bpf_iter_num_new must be a number, but r2 is the context
+    Causal path: insn 0: r2 = r1 copies it to r2
+    Suggestion: pass a number; pointers are no limits of a loop
+    note: the Linux verifier says "R2 is not a scalar"
+    """#,
     "kernel function": #"""
     error[V041]: works only in the kernel: Not supported
       --> in prog, insn 0
      0 | call kernel-function#5
-       | ^^^^^^^^^^^^^^^^^^^^^^ a kernel function (kfunc) cannot run in userspace
+       | ^^^^^^^^^^^^^^^^^^^^^^ a kernel function (kfunc) cannot run in userspace, but those of bpf_for() and bpf_repeat()
     Suggestion: leave that part to a kernel program, or guard it with bpf_ksym_exists()
     """#,
     "licence": #"""

@@ -69,7 +69,7 @@ struct TableCallTests {
             try check([index + 1: [.mov64(register, .r10), .add64(register, -255)]], !isOut, "not aligned")
             try check([index + 1: zero], false, "0")
         case .map, .mapKey, .mapValue, .mapValueOut, .context, .constantString, .callback,
-            .callbackContext, .spinLock, .timer, .dynptr, .unsupported:
+            .callbackContext, .spinLock, .timer, .dynptr, .iterator, .number, .unsupported:
             try check([index + 1: zero], false, "0")
             try check([index + 1: [.mov64(register, 1)]], false, "1")
         case .memory(_, let isNullable), .updatedMemory(let isNullable), .kernelObject(_, let isNullable):
@@ -93,7 +93,8 @@ struct TableCallTests {
         if valid.helper != .tailCall { try check([.mov64(.r2, .r0)], !isVoid, "read r0") }
         switch valid.prototype.result {
         case .scalar, .range, .atMostSize: break
-        case .void, .mapValueOrNull, .mapValue, .ringRecordOrNull, .dynptrMemoryOrNull, .kernelObject: return
+        case .void, .mapValueOrNull, .mapValue, .ringRecordOrNull, .iteratorElement, .dynptrMemoryOrNull, .kernelObject:
+            return
         }
         // A load through a number, where the number is out of bounds.
         var bounds: (Int64, Int64)?

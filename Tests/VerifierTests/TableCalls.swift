@@ -116,7 +116,7 @@ struct Call {
         case .constantString: [.loadMapValue(.r1, UInt32(maps.string), 0)]
         case .kernelObject(let object, _): canMake(object) ? [.mov64(.r1, .r7)] : nil
         case .ringRecord: [.mov64(.r1, .r7)]
-        case .callback, .callbackContext, .spinLock, .timer, .dynptr, .unsupported: nil
+        case .callback, .callbackContext, .spinLock, .timer, .dynptr, .iterator, .number, .unsupported: nil
         }
     }
 

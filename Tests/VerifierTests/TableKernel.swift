@@ -23,15 +23,16 @@ enum KernelVerifier {
         _ type: ProgramType,
         attachType: UInt32 = 0,
         isSleepable: Bool = false,
-        license: String = "GPL"
+        license: String = "GPL",
+        logLevel: UInt32 = 1
     ) -> (status: Int64, log: String) {
-        let code = encode(instructions)
+        let code = encode(KernelFunctions.resolved(instructions))
         let license = Array(license.utf8) + [0]
         var log = [UInt8](repeating: 0, count: 1 << 14)
         var attributes = BPF.Attributes(size: 120)
         attributes.put(type.rawValue, at: 0)
         attributes.put(UInt32(code.count), at: 4)
-        attributes.put(UInt32(1), at: 24)
+        attributes.put(logLevel, at: 24)
         attributes.put(UInt32(log.count), at: 28)
         attributes.put(UInt32(isSleepable ? 16 : 0), at: 44)
         attributes.put(attachType, at: 68)

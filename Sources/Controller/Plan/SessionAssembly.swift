@@ -35,27 +35,15 @@ package struct SessionAssembly {
     ) throws(Failure) {
         self.object = object
         builder = SessionBuilder(cpuCount: max(1, Int(sysconf(Int32(_SC_NPROCESSORS_CONF)))))
-        var chosen = programs
-        let called = object.maps.flatMap(\.initialElements).compactMap { element -> Int? in
-            guard case .program(let name) = element.value else { return nil }
-            return object.programs.firstIndex { $0.name == name }
+        let chosen = object.programs(reachedFrom: programs)
+        for index in chosen {
+            guard let mixed = object.mixedArray(around: index) else { continue }
+            throw Failure(mixed.array, object.programs[index], mixed.other)
         }
-        // Another type's programs read and write another context (Linux: `bpf_prog_map_compatible`).
-        for index in called where object.programs[index].type != .kprobe {
-            let program = object.programs[index]
-            throw Failure(
-                .rejected,
-                "program '\(program.name)' is called by a tail call, but is of type \(program.type.name)",
-                why: "what calls it is attached to a function, whose registers are the context",
-                help: "put it into a section uprobe"
-            )
-        }
-        chosen += called
-        let unique = Array(Set(chosen)).sorted()
         var ready: [(Int, ProgramSpec)] = []
         let types = object.btf.map { TypeFacts($0) }
         var refused: [(program: String, error: VerifierError)] = []
-        for index in unique {
+        for index in chosen {
             let program = try Preparation.relocate(object.programs[index], of: object)
             if let error = try Preparation.verify(program, of: object, types, policy) {
                 refused.append((program.name, error))
@@ -146,5 +134,18 @@ package struct SessionAssembly {
             }
         }
         return session
+    }
+}
+
+extension Failure {
+    /// Programs of different types around a program array.
+    fileprivate init(_ array: String, _ program: ProgramSpec, _ other: ProgramSpec) {
+        self.init(
+            .rejected,
+            "tail calls through '\(array)' mix program types: '\(program.name)' is of type \(program.type.name), "
+                + "'\(other.name)' of type \(other.type.name)",
+            why: "a tail call hands its context on, and each type has another one",
+            help: "use one program array for each type; programs on functions of a process are in sections uprobe"
+        )
     }
 }

@@ -42,6 +42,8 @@ struct Origins {
         case .arithmetic, .negate, .signExtend, .byteOrder, .load, .atomic(.loadAcquire, _): self[dst] = .unknown
         case .wide(.mapValue), .wide(.mapValueByIndex): self[dst] = .guest
         case .wide: self[dst] = .unknown
+        // The number of an iterator lies in it.
+        case .call(.helper) where instruction.imm == 213: self[0] = .stack
         // Map values and ring records.
         case .call: self[0] = .guest
         case .packet, .store, .atomic, .jump, .conditionalJump, .mayGoto, .exit: break

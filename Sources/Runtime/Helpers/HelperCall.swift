@@ -30,7 +30,8 @@ package func callHelper(
 @_noLocks
 package func isHelperImplemented(_ number: UInt32) -> Bool {
     switch number {
-    case 1...8, 12, 14, 15, 16, 25, 27, 45, 67, 112...115, 125, 130...134, 160, 164, 173, 174, 181, 182, 208: true
+    case 1...8, 12, 14, 15, 16, 25, 27, 45, 67, 112...115, 125, 130...134, 160, 164, 173, 174, 181, 182, 208, 212...214:
+        true
     default: false
     }
 }
@@ -74,6 +75,10 @@ private func dispatch(
     case 174: unsafe Int64(bitPattern: context.pointee.cookie)
     case 182: unsafe compareStrings(context, r1, r2, r3)
     case 208: Int64(bitPattern: cruntime_tai_ns())
+    // Kernel functions, see `Helper`.
+    case 212: unsafe numberIteratorNew(context, r1, Int32(truncatingIfNeeded: r2), Int32(truncatingIfNeeded: r3))
+    case 213: unsafe numberIteratorNext(context, r1)
+    case 214: unsafe numberIteratorDestroy(context, r1)
     default: unsafe trap(context, .unknownHelper, UInt64(number))
     }
 }

@@ -41,6 +41,9 @@ package func helperEntry(_ number: UInt32) -> HelperEntry? {
     case 174: { unsafe callHelper($5, 174, $0, $1, $2, $3, $4) }
     case 182: { unsafe callHelper($5, 182, $0, $1, $2, $3, $4) }
     case 208: { unsafe callHelper($5, 208, $0, $1, $2, $3, $4) }
+    case 212: { unsafe callHelper($5, 212, $0, $1, $2, $3, $4) }
+    case 213: { unsafe callHelper($5, 213, $0, $1, $2, $3, $4) }
+    case 214: { unsafe callHelper($5, 214, $0, $1, $2, $3, $4) }
     default: nil
     }
 }

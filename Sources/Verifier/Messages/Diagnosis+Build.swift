@@ -49,8 +49,7 @@ struct DiagnosisBuilder {
     var helper: Helper? { instruction.flatMap(helper) }
 
     func helper(_ instruction: Instruction) -> Helper? {
-        guard instruction.opcode == .callHelper else { return nil }
-        return UInt32(exactly: instruction.imm).flatMap { Helper(rawValue: $0) }
+        Helper(calledBy: instruction)
     }
 
     func place(_ instruction: Int, _ label: String) -> Diagnosis.Place {
@@ -124,7 +123,7 @@ struct DiagnosisBuilder {
 
     private func givesReference(_ prototype: HelperPrototype) -> Bool {
         switch prototype.result {
-        case .ringRecordOrNull, .dynptrMemoryOrNull, .kernelObject(_, _, isReference: true): true
+        case .ringRecordOrNull, .dynptrMemoryOrNull, .iteratorElement, .kernelObject(_, _, isReference: true): true
         case .scalar, .range, .void, .mapValueOrNull, .mapValue, .kernelObject, .atMostSize: false
         }
     }
@@ -331,6 +330,9 @@ struct DiagnosisBuilder {
         else { return nil }
         switch HelperPrototype.of(helper, for: subject.type)?.arguments[Int(number) - 1] {
         case .allocationSize?, .constant?: return "\(register) is not a known constant"
+        case .iterator(let isNew)?:
+            return "expected \(isNew ? "uninitialized" : "an initialized") iter_num as arg #\(number - 1)"
+        case .number?: return "\(register) is not a scalar"
         case .dynptr?, .constantString?, .spinLock?, .timer?, .kernelObject?, .unsupported?, .unused?, .anything?, nil:
             return nil
         case .map?, .mapKey?, .mapValue?, .mapValueOrNull?, .mapValueOut?, .memory?, .updatedMemory?, .fixedMemory?,

@@ -164,7 +164,8 @@ extension RuleText {
         "Resource leak",
         """
         A record from bpf_ringbuf_reserve() must be submitted or discarded on every path, also the early returns; else the
-        ring stays blocked for everybody. The same goes for dynptrs, sockets and locks.
+        ring stays blocked for everybody. The same goes for dynptrs, sockets and locks, and for
+        iterators, which bpf_for() destroys by itself.
         """,
         wrong:
             "e = bpf_ringbuf_reserve(&rb, sizeof *e, 0); if (!e) return 0;\nif (pid == 0) return 0;\nbpf_ringbuf_submit(e, 0);",
@@ -236,7 +237,7 @@ extension RuleText {
         "works only in the kernel",
         "Not supported",
         """
-        Something that exists only in the kernel: kernel functions (kfuncs), variables and objects of the kernel, indirect
+        Something that exists only in the kernel: kernel functions (kfuncs; but bpf_for() and bpf_repeat() work), variables and objects of the kernel, indirect
         calls, references to maps by descriptor index.
         """,
         wrong: "bpf_task_from_pid(pid)                // a kfunc",

@@ -122,7 +122,7 @@ extension RuleText {
         "stored pointer would be damaged",
         "Memory safety",
         """
-        Pointers, and dynptrs, live on the stack whole or not at all: a part of one cannot be read or written, and a
+        Pointers, dynptrs and iterators live on the stack whole or not at all: a part of one cannot be read or written, and a
         pointer into a frame cannot be kept beyond it.
         """,
         wrong: "char *p = …; *((char *)&p + 3) = 0;",

@@ -166,7 +166,10 @@ extension DiagnosisBuilder {
         case .allocationSize?, .constant?: return "the number must be a constant, such as sizeof(*event)"
         case .constantString?: return "use a string literal, which lies in .rodata"
         case .dynptr?: return "make it with bpf_ringbuf_reserve_dynptr() first; one that was given back is void"
+        case .iterator(isNew: true)?: return "give each loop an iterator of its own: a local `struct bpf_iter_num it`"
+        case .iterator(isNew: false)?: return "make it with bpf_iter_num_new() first, on every path; or use bpf_for()"
         case .callback?: return "pass a static function of the program"
+        case .number?: return "pass a number; pointers are no limits of a loop"
         case .unused?, .anything?, .mapValueOut?, .memory?, .updatedMemory?, .fixedMemory?, .size?, .callbackContext?,
             .spinLock?, .timer?, .kernelObject?, .unsupported?, nil:
             return nil
@@ -225,6 +228,7 @@ extension DiagnosisBuilder {
         case .ringbufReserveDynptr?:
             return "bpf_ringbuf_discard_dynptr(&ptr, 0); also where the reservation of \(place) failed"
         case .spinLock?: return "bpf_spin_unlock() of the lock taken at \(place), on every path"
+        case .iterNumNew?: return "bpf_iter_num_destroy(&it); on every path; bpf_for() does so by itself"
         default: return "release what \(place) took, on every path"
         }
     }

@@ -49,6 +49,8 @@ struct RegisterState: Equatable {
         case object
         /// A dynptr that a callback was given.
         case dynptr
+        /// An iterator, on the stack only.
+        case iterator
     }
 
     init(_ kind: Kind, _ scalar: Scalar = .constant(0)) {
@@ -72,7 +74,8 @@ struct RegisterState: Equatable {
     var isNonNull: Bool {
         guard !isNullable else { return false }
         return switch kind {
-        case .context, .map, .mapValue, .mapKey, .stack, .packet, .packetMeta, .packetEnd, .memory, .function, .dynptr:
+        case .context, .map, .mapValue, .mapKey, .stack, .packet, .packetMeta, .packetEnd, .memory, .function, .dynptr,
+            .iterator:
             true
         case .object: reference != 0 || objects[Int(size)] == .xdpSocket
         case .none, .scalar: false

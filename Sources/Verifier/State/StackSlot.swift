@@ -15,6 +15,8 @@ struct StackSlot: Equatable {
         case zero
         /// Part of a dynptr; `spilled` says which.
         case dynptr
+        /// Part of an iterator; `spilled` has its reference.
+        case iterator
     }
 
     subscript(index: Int) -> Byte {
@@ -54,7 +56,7 @@ struct StackSlot: Equatable {
         for index in 0..<8 {
             switch self[index] {
             case .misc, .zero, .invalid: continue
-            case .spilled, .dynptr: return nil
+            case .spilled, .dynptr, .iterator: return nil
             }
         }
         return .unknown

@@ -51,7 +51,12 @@ struct Reference: Equatable {
     /// Ids from here on are maps: the lock in the only value of one.
     static var mapLock: UInt32 { 0x8000_0000 }
 
-    enum Kind: UInt8 { case ringRecord, ringDynptr, object, spinLock }
+    enum Kind: UInt8 { case ringRecord, ringDynptr, object, spinLock, iterator }
+
+    /// Numbers that an iterator gave on this path.
+    var rounds = 0
+    /// It has given NULL, and gives nothing else any more.
+    var isDrained = false
 }
 
 /// Everything known at one point of a path.
@@ -67,6 +72,12 @@ struct State {
     var lock: UInt32 {
         for reference in references where reference.kind == .spinLock { return reference.id }
         return 0
+    }
+
+    /// The same calls led to both.
+    func isCalled(as other: State) -> Bool {
+        guard frames.count == other.frames.count else { return false }
+        return frames.indices.allSatisfy { frames[$0].callSite == other.frames[$0].callSite }
     }
 
     /// Makes numbers unknown that were others a round ago, so that the rounds of a loop become alike.

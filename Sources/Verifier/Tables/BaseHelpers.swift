@@ -23,6 +23,10 @@ extension HelperPrototype {
         Row(.getNumaNodeId, .scalar),
         Row(.perfEventReadValue, .scalar, .map, .anything, .output, .size, traits: .gplOnly),
         Row(.getCurrentCgroupId, .scalar),
+        // Kernel functions (`common_kfunc_set`), for programs under the GPL (`add_kfunc_call`).
+        Row(.iterNumNew, .scalar, .iterator(isNew: true), .number, .number, traits: .gplOnly),
+        Row(.iterNumNext, .iteratorElement, .iterator(isNew: false), traits: .gplOnly),
+        Row(.iterNumDestroy, .void, .iterator(isNew: false), traits: [.gplOnly, .releases]),
         Row(.mapPushElem, .scalar, .map, .mapValue, .anything, traits: .takesPacket),
         Row(.mapPopElem, .scalar, .map, .mapValueOut),
         Row(.mapPeekElem, .scalar, .map, .mapValueOut),

@@ -91,6 +91,10 @@ struct HelperPrototype {
         case spinLock
         case timer
         case dynptr(DynptrUse)
+        /// An iterator on the stack; `isNew`: eight bytes that become one.
+        case iterator(isNew: Bool)
+        /// Any number; no pointers.
+        case number
         /// A pointer to an object of the kernel; `isNullable`: NULL too, and results that were not compared with it.
         case kernelObject(KernelObject, isNullable: Bool)
         /// A constant number, 0 unless a helper says more.
@@ -114,6 +118,8 @@ struct HelperPrototype {
         case mapValue
         /// NULL, or memory of `allocationSize` bytes that must be released.
         case ringRecordOrNull
+        /// NULL, or the number at hand of the iterator in r1: 4 bytes to read, as long as the iterator lasts.
+        case iteratorElement
         /// NULL, or the memory of a dynptr of the constant size in r3.
         case dynptrMemoryOrNull
         case kernelObject(KernelObject, isNullable: Bool, isReference: Bool)

@@ -168,7 +168,7 @@ extension Walk {
         case .object where amount.constant != nil && objects[Int(pointer.size)] == .flowKeys: break
         case .object where !isSocket(pointer):
             throw fail(.unsupported, "\(name) is \(describe(pointer)); following it needs the kernel's types", register)
-        case .none, .scalar, .map, .packetEnd, .function, .object, .dynptr:
+        case .none, .scalar, .map, .packetEnd, .function, .object, .dynptr, .iterator:
             throw fail(.pointerArithmetic, "\(name) is \(describe(pointer)), which cannot be moved", register)
         }
         if op == .sub, pointer.kind == .stack {
@@ -249,7 +249,7 @@ extension Walk {
                 throw fail(.leak, "\(name) would point \(offset) bytes from r10, outside the frame", register)
             }
         case .none, .scalar, .context, .map, .mapKey, .packet, .packetMeta, .packetEnd, .memory, .function, .object,
-            .dynptr:
+            .dynptr, .iterator:
             break
         }
     }

@@ -110,7 +110,7 @@ extension Walk {
     private func mayCompareWithNull(_ pointer: RegisterState) -> Bool {
         switch pointer.kind {
         case .mapValue, .mapKey, .map, .memory, .object: true
-        case .none, .scalar, .context, .stack, .packet, .packetMeta, .packetEnd, .function, .dynptr: false
+        case .none, .scalar, .context, .stack, .packet, .packetMeta, .packetEnd, .function, .dynptr, .iterator: false
         }
     }
 

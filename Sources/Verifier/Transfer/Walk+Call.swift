@@ -7,7 +7,12 @@ extension Walk {
         switch kind {
         case .local: return try callFunction(instruction)
         case .helper: return try callHelper(instruction)
-        case .kernelFunction: throw fail(.unsupported, "a kernel function (kfunc) cannot run in userspace")
+        case .kernelFunction:
+            if Helper(calledBy: instruction) != nil { return try callHelper(instruction) }
+            throw fail(
+                .unsupported,
+                "a kernel function (kfunc) cannot run in userspace, but those of bpf_for() and bpf_repeat()"
+            )
         case .register: throw fail(.unsupported, "an indirect call cannot be verified")
         }
     }
@@ -183,6 +188,7 @@ extension Walk {
         case .ringDynptr: "the dynptr reserved at insn \(slot) was neither submitted nor discarded"
         case .object: "the reference taken at insn \(slot) was not released"
         case .spinLock: "the lock taken at insn \(slot) is still held"
+        case .iterator: "the iterator made at insn \(slot) was not destroyed"
         }
     }
 

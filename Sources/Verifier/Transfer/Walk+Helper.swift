@@ -18,7 +18,7 @@ extension Walk {
 
     mutating func callHelper(_ instruction: Instruction) throws(VerifierError) -> Int? {
         let (helper, prototype) = try find(instruction)
-        if helper != .spinUnlock, state.lock != 0 {
+        if helper != .spinUnlock, !helper.isKernelFunction, state.lock != 0 {
             throw fail(.lock, "\(helper.name) cannot be called while a lock is held")
         }
         var call = HelperCall(helper: helper, prototype: prototype)
@@ -33,6 +33,7 @@ extension Walk {
         let arguments = state.frames[state.depth].registers
         clobber()
         try setResult(call, arguments)
+        if helper == .iterNumNext { try takeNumber(call) }
         if prototype.changesPacket { forgetPackets() }
         return pc + 1
     }
@@ -41,7 +42,7 @@ extension Walk {
         if instruction.imm == Helper.poisoned || instruction.imm == poisonedExtern {
             throw fail(.unresolvedRelocation, "this code was disabled when the program was relocated")
         }
-        guard let number = UInt32(exactly: instruction.imm), let helper = Helper(rawValue: number) else {
+        guard let helper = Helper(calledBy: instruction) else {
             throw fail(.unknownHelper, "there is no helper \(instruction.imm) in Linux 6.18")
         }
         if subject.platform == .userspace, case .refused(let refusal) = helper.support {
@@ -143,6 +144,8 @@ extension Walk {
                     "struct bpf_timer"
                 )
             case .dynptr(let use): try checkDynptr(&call, index, value, use)
+            case .iterator(let isNew): try checkIterator(&call, index, value, isNew: isNew)
+            case .number: guard value.isScalar else { throw mismatch(call, index, "a number", value) }
             case .kernelObject(let object, let isNullable):
                 if isNullable, value.isNull { continue }
                 guard value.kind == .object, isNullable || !value.isNullable, let given = objects[Int(value.size)],
@@ -278,7 +281,7 @@ extension Walk {
                 "r\(register.rawValue) is \(describe(pointer)), which helpers take as context only",
                 register
             )
-        case .none, .scalar, .map, .packetEnd, .function, .object, .dynptr:
+        case .none, .scalar, .map, .packetEnd, .function, .object, .dynptr, .iterator:
             let what = pointer.isScalar ? "a number" : describe(pointer)
             throw fail(
                 .argument,
@@ -334,6 +337,12 @@ extension Walk {
             result.isNullable = true
             result.reference = hold(.ringRecord)
             result.id = result.reference
+        case .iteratorElement:
+            result = RegisterState(.memory)
+            result.size = 4
+            result.isReadOnly = true
+            // Void when the iterator is.
+            result.reference = call.reference
         case .dynptrMemoryOrNull:
             result = RegisterState(.memory)
             // Void when the dynptr is.
@@ -403,7 +412,9 @@ extension Walk {
         forEachValue { value in
             switch value.kind {
             case .packet, .packetMeta, .packetEnd: value = .unknown
-            case .none, .scalar, .context, .map, .mapValue, .mapKey, .stack, .memory, .function, .object, .dynptr: break
+            case .none, .scalar, .context, .map, .mapValue, .mapKey, .stack, .memory, .function, .object, .dynptr,
+                .iterator:
+                break
             }
         }
     }
@@ -428,9 +439,9 @@ extension Walk {
         // What was a pointer is a number without meaning; nobody may learn which.
         let rest: RegisterState = subject.strictLeaks ? .none : .unknown
         forEachValue { value in
-            if value.reference == reference, value.kind != .dynptr { value = rest }
+            if value.reference == reference, value.kind != .dynptr, value.kind != .iterator { value = rest }
         }
-        forgetDynptrs(reference)
+        forgetSlots(reference)
     }
 }
 

@@ -54,7 +54,7 @@ extension Walk {
             }
         case .mapKey, .memory, .packet, .packetMeta, .object:
             try checkMemory(pointer, register, offset, size.bytes, .read)
-        case .none, .scalar, .map, .packetEnd, .function, .dynptr: throw notAccessible(pointer, register)
+        case .none, .scalar, .map, .packetEnd, .function, .dynptr, .iterator: throw notAccessible(pointer, register)
         }
         return result
     }
@@ -101,7 +101,8 @@ extension Walk {
         case .mapValue: try checkMapValue(pointer, register, offset, size.bytes, .write)
         case .mapKey, .memory, .packet, .packetMeta, .object:
             try checkMemory(pointer, register, offset, size.bytes, .write)
-        case .none, .scalar, .map, .packetEnd, .function, .dynptr, .stack: throw notAccessible(pointer, register)
+        case .none, .scalar, .map, .packetEnd, .function, .dynptr, .iterator, .stack:
+            throw notAccessible(pointer, register)
         }
     }
 
@@ -149,7 +150,7 @@ extension Walk {
                 "r\(register.rawValue) is \(describe(pointer)), where atomic operations do not work",
                 register
             )
-        case .none, .scalar, .map, .mapValue, .mapKey, .stack, .packetEnd, .memory, .function, .dynptr: break
+        case .none, .scalar, .map, .mapValue, .mapKey, .stack, .packetEnd, .memory, .function, .dynptr, .iterator: break
         }
     }
 
@@ -189,7 +190,9 @@ extension Walk {
         case .stack: isStrict = true
         // The packet starts 2 bytes off, so that the IP header is aligned (NET_IP_ALIGN).
         case .packet, .packetMeta: extra = 2
-        case .none, .scalar, .context, .map, .mapValue, .mapKey, .packetEnd, .memory, .function, .object, .dynptr: break
+        case .none, .scalar, .context, .map, .mapValue, .mapKey, .packetEnd, .memory, .function, .object, .dynptr,
+            .iterator:
+            break
         }
         guard isStrict else { return }
         let start = Tnum.constant(UInt64(bitPattern: Int64(pointer.offset) + offset + extra))
@@ -300,7 +303,7 @@ extension Walk {
                 "\(name) is \(describe(pointer)); reading its fields needs the kernel's types",
                 register
             )
-        case .none, .scalar, .context, .map, .mapValue, .stack, .packetEnd, .function, .dynptr:
+        case .none, .scalar, .context, .map, .mapValue, .stack, .packetEnd, .function, .dynptr, .iterator:
             throw notAccessible(pointer, register)
         }
     }

@@ -167,6 +167,9 @@ extension Walk {
     /// A slot is about to be written: the dynptr that it is part of is gone, with everything made from it.
     mutating func destroyDynptr(_ frame: Int, _ index: Int) throws(VerifierError) {
         let slot = state.frames[frame].stack[index]
+        if slot[0] == .iterator {
+            throw fail(.corruptedPointer, "the iterator at r10-\(8 * (index + 1)) would be overwritten")
+        }
         guard slot[0] == .dynptr else { return }
         if slot.spilled.reference != 0 {
             throw fail(.corruptedPointer, "a dynptr that was not submitted or discarded would be overwritten")
@@ -181,15 +184,15 @@ extension Walk {
         }
     }
 
-    /// Dynptrs of a reference that was given back.
-    mutating func forgetDynptrs(_ reference: UInt32) {
+    /// Dynptrs and the iterator of a reference that was given back.
+    mutating func forgetSlots(_ reference: UInt32) {
         for frame in state.frames.indices {
-            for slot in state.frames[frame].stack.indices
-            where state.frames[frame].stack[slot][0] == .dynptr
-                && (state.frames[frame].stack[slot].spilled.kind == .none
-                    || state.frames[frame].stack[slot].spilled.reference == reference)
-            {
-                state.frames[frame].stack[slot].fill(.invalid)
+            for slot in state.frames[frame].stack.indices {
+                let value = state.frames[frame].stack[slot]
+                guard value[0] == .dynptr || value[0] == .iterator else { continue }
+                if value.spilled.kind == .none || value.spilled.reference == reference {
+                    state.frames[frame].stack[slot].fill(.invalid)
+                }
             }
         }
     }

@@ -103,7 +103,7 @@ extension Walk {
             switch value[Int(place & 7)] {
             case .zero: continue
             case .spilled where value.spilled.isNull: continue
-            case .invalid, .spilled, .misc, .dynptr: return false
+            case .invalid, .spilled, .misc, .dynptr, .iterator: return false
             }
         }
         return true
@@ -126,6 +126,12 @@ extension Walk {
                 throw fail(.uninitializedStack, "the stack at r10\(place) was never written on this path", register)
             case .dynptr:
                 throw fail(.corruptedPointer, "r10\(place) is part of a dynptr, which only helpers read", register)
+            case .iterator:
+                throw fail(
+                    .corruptedPointer,
+                    "r10\(place) is part of an iterator, which programs may not read",
+                    register
+                )
             }
         }
     }

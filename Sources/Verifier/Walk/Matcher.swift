@@ -77,6 +77,7 @@ struct Matcher {
                 continue
             }
             guard new.references[index].kind == old.references[index].kind,
+                new.references[index].isDrained == old.references[index].isDrained,
                 match(old.references[index].id, new.references[index].id)
             else { return false }
         }
@@ -126,13 +127,16 @@ struct Matcher {
                 switch before[byte] {
                 case .invalid, .misc:
                     // Memory that was not written may be read, as something unknown; pointers are not such.
-                    if now[byte] == .dynptr { return false }
+                    if now[byte] == .dynptr || now[byte] == .iterator { return false }
                     if now[byte] == .spilled, !now.spilled.isScalar { return false }
                 case .zero: guard now[byte] == .zero else { return false }
-                case .spilled, .dynptr: guard now[byte] == before[byte] else { return false }
+                case .spilled, .dynptr, .iterator: guard now[byte] == before[byte] else { return false }
                 }
             }
-            if before.spilled.kind != .none, before[0] == .spilled || before[0] == .dynptr {
+            switch before[0] {
+            case .invalid, .misc, .zero: break
+            case .spilled, .dynptr, .iterator:
+                if before.spilled.kind == .none { break }
                 guard isCovered(now.spilled, by: before.spilled, isRelevant: isRelevant) else { return false }
             }
         }
@@ -152,7 +156,7 @@ struct Matcher {
             if new.id != 0, new.delta != old.delta { return false }
             return match(old.id, new.id != 0 ? new.id : makeTemporaryID())
         case .context, .map, .mapValue, .mapKey, .stack, .packet, .packetMeta, .packetEnd, .memory, .function, .object,
-            .dynptr:
+            .dynptr, .iterator:
             return new.isNullable == old.isNullable && new.isReadOnly == old.isReadOnly && new.frame == old.frame
                 && new.map == old.map && new.offset == old.offset && new.size == old.size && new.range >= old.range
                 && old.scalar.contains(new.scalar) && match(old.id, new.id) && match(old.reference, new.reference)

@@ -47,6 +47,8 @@ struct NeedsAnalysis {
     private var isDecided: [Bool]
     /// A number is added to a pointer, or subtracted from it.
     private var isMoving: [Bool]
+    /// What was not walked yet needs nothing.
+    private var isWalked: [Bool]
     /// Registers that the contract of each function speaks of.
     private let contracts: [UInt16]
     /// Programs must not move pointers out of their objects, used or not.
@@ -63,8 +65,10 @@ struct NeedsAnalysis {
     private var work: [Int32] = []
     private var isQueued: [Bool]
 
-    /// - Parameter decidesAll: every comparison matters.
-    init(_ layout: Layout, _ subject: Subject, returnMatters: Bool, decidesAll: Bool) {
+    /// - Parameters:
+    ///   - decidesAll: every comparison matters.
+    ///   - onlyWalked: nothing but what `arrive` was told of needs anything.
+    init(_ layout: Layout, _ subject: Subject, returnMatters: Bool, decidesAll: Bool, onlyWalked: Bool = false) {
         self.layout = layout
         let functions = subject.functions
         contracts = functions.map { function in
@@ -76,9 +80,10 @@ struct NeedsAnalysis {
         needs = Array(repeating: Needs(), count: count)
         isDecided = Array(repeating: decidesAll, count: count)
         isMoving = Array(repeating: false, count: count)
+        isWalked = Array(repeating: !onlyWalked, count: count)
         isQueued = Array(repeating: true, count: count)
-        // A global function must return a number, whoever calls it.
-        returned = functions.map { $0.contract == nil ? Needs() : Needs(live: 1, relevant: 1) }
+        // A global function must return a number, whichever it is and whoever calls it.
+        returned = functions.map { $0.contract == nil ? Needs() : Needs(live: 1) }
         returned[0] = Needs(live: 1, relevant: returnMatters ? 1 : 0)
         callSites = Array(repeating: [], count: functions.count)
         exits = Array(repeating: [], count: functions.count)
@@ -114,6 +119,14 @@ struct NeedsAnalysis {
         run()
     }
 
+    /// The walk has come to an instruction.
+    mutating func arrive(_ index: Int) {
+        guard !isWalked[index] else { return }
+        isWalked[index] = true
+        queue(index)
+        run()
+    }
+
     private mutating func findSources() {
         let count = layout.instructions.count
         var counts = [Int32](repeating: 0, count: count + 1)
@@ -138,6 +151,7 @@ struct NeedsAnalysis {
         while let next = work.popLast() {
             let index = Int(next)
             isQueued[index] = false
+            guard isWalked[index] else { continue }
             var after = Needs()
             if layout.goesOn[index] { after = needs[index + 1] }
             if layout.isJump[index] { _ = after.formUnion(needs[Int(layout.targets[index])]) }
@@ -211,9 +225,8 @@ struct NeedsAnalysis {
 
     private func call(_ kind: CallKind, _ instruction: Instruction, _ index: Int, _ result: inout Needs) {
         switch kind {
-        case .helper:
-            guard let number = UInt32(exactly: instruction.imm), let helper = Helper(rawValue: number),
-                let prototype = HelperPrototype.of(helper, for: type)
+        case .helper, .kernelFunction:
+            guard let helper = Helper(calledBy: instruction), let prototype = HelperPrototype.of(helper, for: type)
             else {
                 result.live |= RegisterSet.arguments.bits
                 result.relevant |= RegisterSet.arguments.bits
@@ -222,12 +235,13 @@ struct NeedsAnalysis {
             for argument in 0..<5 {
                 switch prototype.arguments[argument] {
                 case .unused: continue
+                case .number: break
                 case .anything: if helper == .loop { result.relevant |= 2 << UInt16(argument) }
                 case .map, .mapKey, .mapValue, .mapValueOrNull, .mapValueOut, .memory, .updatedMemory, .fixedMemory,
                     .size,
                     .allocationSize, .ringRecord, .context, .contextOrNull, .constantString, .callback,
                     .callbackContext,
-                    .spinLock, .timer, .dynptr, .kernelObject, .constant, .unsupported:
+                    .spinLock, .timer, .dynptr, .iterator, .kernelObject, .constant, .unsupported:
                     result.relevant |= 2 << UInt16(argument)
                 }
                 result.live |= 2 << UInt16(argument)
@@ -244,7 +258,7 @@ struct NeedsAnalysis {
             result.relevant |= contracts[layout.callee(of: index)]
             // The callee reads its caller's frames, or calls what does.
             if callee.reachesCallers { result.read(.max) }
-        case .kernelFunction, .register:
+        case .register:
             result.live |= RegisterSet.arguments.bits
             result.relevant |= RegisterSet.arguments.bits
             result.read(.max)

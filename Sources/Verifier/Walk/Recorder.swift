@@ -21,9 +21,7 @@ package final class Recorder {
         isFull = Array(repeating: false, count: count)
         isExact =
             !walk.subject.prunes
-            && !walk.layout.instructions.contains {
-                $0.opcode == .mayGoto || ($0.opcode == .callHelper && isCallingBack($0))
-            }
+            && !walk.layout.instructions.contains(where: hasRounds)
     }
 
     func add(_ state: State, _ needs: [Needs], at pc: Int) {
@@ -152,7 +150,8 @@ package struct Machine {
             return known.scalar.contains(value &- frames[Int(known.frame)].registers[10] &- fixed)
         case .mapValue: return values(Int(known.map)).contains { known.scalar.contains(value &- $0 &- fixed) }
         // Handles, and memory whose place nobody told.
-        case .map, .mapKey, .packet, .packetMeta, .packetEnd, .memory, .function, .object, .dynptr: return value != 0
+        case .map, .mapKey, .packet, .packetMeta, .packetEnd, .memory, .function, .object, .dynptr, .iterator:
+            return value != 0
         }
     }
 

@@ -1,16 +1,17 @@
-// Loops whose rounds are limited at run time: callbacks and `may_goto`. A path that comes round to a state still being walked
+// Loops whose rounds are limited at run time: callbacks, `may_goto` and iterators. A path that comes round to a state still being walked
 // ends there, though that state has no end yet, so a path that ends on what was walked may in truth go on in a circle. Each
-// circle must use up a round, of a function or a helper call that the circle does not leave: another call has rounds of its own.
+// circle must use up a round, of a function, a helper call or an iterator that the circle does not leave: another call, and an
+// iterator made anew, have rounds of their own.
 
-/// The frames of a state, and the helper calls in them, that are the same in another one; one bit for each.
-struct Kept {
+/// The frames of a state, the helper calls in them, and the iterators, that are the same in another one; one bit for each.
+struct Kept: Equatable {
     var frames: UInt8 = 0
     var calls: UInt8 = 0
-
-    static var all: Kept { Kept(frames: .max, calls: .max) }
+    /// By their place among the references, as states are compared.
+    var iterators: UInt64 = 0
 
     func intersection(_ other: Kept) -> Kept {
-        Kept(frames: frames & other.frames, calls: calls & other.calls)
+        Kept(frames: frames & other.frames, calls: calls & other.calls, iterators: iterators & other.iterators)
     }
 }
 
@@ -30,6 +31,10 @@ extension State {
                 kept.calls |= 1 << UInt8(depth)
             }
         }
+        for index in 0..<min(references.count, old.references.count, 64)
+        where references[index].kind == .iterator && references[index].id == old.references[index].id {
+            kept.iterators |= 1 << UInt64(index)
+        }
         return kept
     }
 
@@ -41,6 +46,10 @@ extension State {
                 return true
             }
             if kept.calls >> UInt8(depth) & 1 != 0, frames[depth].rounds > old.frames[depth].rounds { return true }
+        }
+        for index in 0..<min(references.count, old.references.count, 64)
+        where kept.iterators >> UInt64(index) & 1 != 0 && references[index].rounds > old.references[index].rounds {
+            return true
         }
         return false
     }
@@ -54,7 +63,7 @@ extension Checkpoint {
         while let next = work.popLast() {
             if let index = found.firstIndex(where: { $0.target === next.target }) {
                 let both = found[index].kept.intersection(next.kept)
-                if both.frames == found[index].kept.frames, both.calls == found[index].kept.calls { continue }
+                if both == found[index].kept { continue }
                 found[index].kept = both
             } else {
                 found.append(next)
@@ -82,9 +91,7 @@ extension Checkpoint {
         while let current = checkpoint, current !== found.target {
             if let index = current.returns.firstIndex(where: { $0.target === found.target }) {
                 let both = current.returns[index].kept.intersection(found.kept)
-                if both.frames == current.returns[index].kept.frames, both.calls == current.returns[index].kept.calls {
-                    return
-                }
+                if both == current.returns[index].kept { return }
                 current.returns[index].kept = both
             } else {
                 current.returns.append(found)

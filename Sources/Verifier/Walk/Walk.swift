@@ -9,6 +9,10 @@ struct Walk {
     let subject: Subject
     let layout: Layout
     private(set) var needs: NeedsAnalysis
+    /// What is not forgotten from round to round of an iterator; nil without iterators.
+    ///
+    /// Only code that was walked needs something, and only what that found out decides.
+    private var found: NeedsAnalysis?
     let shapes: [Shape]
     let context: ContextModel
     let returnRange: ClosedRange<Int64>?
@@ -60,10 +64,21 @@ struct Walk {
         let returnMatters = returnRange != nil || subject.strictLeaks
         // A round that ends on one still being walked is done before everything is known that may follow it; so nothing is
         // left for the walk to find out.
-        let hasRounds = layout.instructions.contains {
-            $0.opcode == .mayGoto || ($0.opcode == .callHelper && isCallingBack($0))
+        needs = NeedsAnalysis(
+            layout,
+            subject,
+            returnMatters: returnMatters,
+            decidesAll: layout.instructions.contains(where: hasRounds)
+        )
+        if layout.instructions.contains(where: isTakingNumber) {
+            found = NeedsAnalysis(
+                layout,
+                subject,
+                returnMatters: returnMatters,
+                decidesAll: false,
+                onlyWalked: true
+            )
         }
-        needs = NeedsAnalysis(layout, subject, returnMatters: returnMatters, decidesAll: hasRounds)
         matcher.isStrict = subject.strictLeaks
         shapes = layout.instructions.map(\.opcode.shape)
         maps = subject.maps
@@ -98,6 +113,7 @@ struct Walk {
             statistics.processed += 1
             if statistics.processed > subject.limit { throw tooComplex() }
             if let recorder { recorder.add(state, needs.needs, at: pc) }
+            found?.arrive(pc)
             guard let next = try step() else {
                 log?.end("the path ends")
                 return
@@ -168,15 +184,12 @@ struct Walk {
     /// Whether everything that matters here was walked already; keeps the state for later if it was not.
     private mutating func isCovered() throws(VerifierError) -> Bool {
         let isRound = isRoundPoint(pc)
-        if isRound, shapes[pc] != .mayGoto, state.frames[state.depth].rounds == 0 {
+        if shapes[pc] == .call(.helper), isRound, state.frames[state.depth].rounds == 0 {
             state.frames[state.depth].activation = makeID()
         }
         var keep = isRound || (jumps - jumpsAtCheckpoint >= 2 && statistics.processed - processedAtCheckpoint >= 8)
         if isRound, state.rounds > exactRounds, let last = explored[pc].last(where: { $0.open > 0 }) {
-            let needs = state.frames.indices.map { depth in
-                self.needs.needs[depth == state.depth ? pc : state.frames[depth + 1].callSite]
-            }
-            state.widen(since: last.state, state.rounds > maximumRounds ? nil : needs)
+            state.widen(since: last.state, state.rounds > maximumRounds ? nil : frameNeeds(needs))
         }
         // The newest states are the likeliest to match, and those of a loop being walked lie one behind the other.
         var open = 0
@@ -247,14 +260,34 @@ struct Walk {
         statistics.peakStates = max(statistics.peakStates, explored[pc].count)
     }
 
-    /// Where the walk goes round without being an endless loop: `may_goto` and callbacks.
+    /// Where the walk goes round without being an endless loop: `may_goto`, callbacks and iterators.
     private func isRoundPoint(_ pc: Int) -> Bool {
         switch shapes[pc] {
-        case .mayGoto: true
-        case .call(.helper): isCallingBack(layout.instructions[pc])
+        case .mayGoto, .call(.helper), .call(.kernelFunction): hasRounds(layout.instructions[pc])
         case .arithmetic, .negate, .signExtend, .byteOrder, .wide, .packet, .load, .store, .atomic, .jump,
             .conditionalJump, .call, .exit:
             false
+        }
+    }
+
+    /// What is needed in each frame.
+    private func frameNeeds(_ analysis: NeedsAnalysis) -> [Needs] {
+        state.frames.indices.map { depth in
+            analysis.needs[depth == state.depth ? pc : state.frames[depth + 1].callSite]
+        }
+    }
+
+    /// Makes numbers of `next`, where an iterator has given another number, unknown that were others when the path came here
+    /// before and that decide nothing (Linux `widen_imprecise_scalars`).
+    func forgetRound(_ next: inout State) {
+        guard let found, let here = parent else { return }
+        var checkpoint = here.parent
+        while let last = checkpoint {
+            if last.pc == pc, last.state.isCalled(as: next) {
+                next.widen(since: last.state, frameNeeds(found))
+                return
+            }
+            checkpoint = last.parent
         }
     }
 
@@ -276,10 +309,16 @@ struct Walk {
     }
 
     /// What was seen at the present instruction makes more numbers matter, see `NeedsAnalysis`.
-    mutating func decide() { needs.decide(pc) }
+    mutating func decide() {
+        needs.decide(pc)
+        found?.decide(pc)
+    }
 
     /// A pointer is moved at the present instruction, see `NeedsAnalysis`.
-    mutating func decideMove() { needs.move(pc) }
+    mutating func decideMove() {
+        needs.move(pc)
+        found?.move(pc)
+    }
 
     // MARK: - Identities
 
@@ -374,7 +413,7 @@ extension Layout {
                 result[Int(targets[index])] = true
             case .jump: result[Int(targets[index])] = true
             case .call(.local): if index + 1 < instructions.count { result[index + 1] = true }
-            case .call(.helper): if isCallingBack(instruction) { result[index] = true }
+            case .call(.helper), .call(.kernelFunction): if hasRounds(instruction) { result[index] = true }
             case .arithmetic, .negate, .signExtend, .byteOrder, .wide, .packet, .load, .store, .atomic, .call, .exit:
                 break
             }
@@ -382,6 +421,18 @@ extension Layout {
         return result
     }
 }
+
+/// Comes round as often as something says that is known at run time only.
+func hasRounds(_ instruction: Instruction) -> Bool {
+    switch instruction.opcode {
+    case .mayGoto: true
+    case .callHelper: isCallingBack(instruction)
+    default: isTakingNumber(instruction)
+    }
+}
+
+/// A call of `bpf_iter_num_next`.
+private func isTakingNumber(_ instruction: Instruction) -> Bool { Helper(calledBy: instruction) == .iterNumNext }
 
 /// The helper calls functions of the program.
 func isCallingBack(_ instruction: Instruction) -> Bool {

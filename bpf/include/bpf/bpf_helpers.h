@@ -45,6 +45,12 @@
 #ifndef __ksym
 #define __ksym __attribute__((section(".ksyms")))
 #endif
+/* Whether the kernel, or this runtime, has a __weak __ksym. */
+#define bpf_ksym_exists(SYMBOL)                                                                                                \
+	({                                                                                                                         \
+		_Static_assert(!__builtin_constant_p(!!SYMBOL), #SYMBOL " should be __weak");                                          \
+		!!SYMBOL;                                                                                                              \
+	})
 #define __kptr __attribute__((btf_type_tag("kptr")))
 #define __kptr_untrusted __attribute__((btf_type_tag("kptr_untrusted")))
 
@@ -150,6 +156,33 @@ enum libbpf_tristate {
 		unsigned long long ____values[] = {___bpf_u64_all(__VA_ARGS__)};                                                       \
 		bpf_seq_printf(SEQ, ____fmt, sizeof(____fmt), ____values, sizeof(____values));                                         \
 	})
+
+/*
+ * Loops that the verifier need not count: an iterator on the stack gives the numbers. It needs `struct bpf_iter_num`, of vmlinux.h or of
+ * linux/bpf.h since Linux 6.4. The first round of `for` makes the iterator, its end, however it is left, destroys it.
+ */
+struct bpf_iter_num;
+extern int bpf_iter_num_new(struct bpf_iter_num *it, int start, int end) __weak __ksym;
+extern int *bpf_iter_num_next(struct bpf_iter_num *it) __weak __ksym;
+extern void bpf_iter_num_destroy(struct bpf_iter_num *it) __weak __ksym;
+
+/* The mention of the destructor is for clang, which else writes no type of a function that only `cleanup` names. */
+#define ___bpf_numbers(IT, START, END)                                                                                         \
+	struct bpf_iter_num IT __attribute__((aligned(8), cleanup(bpf_iter_num_destroy))),                                         \
+		*___made __attribute__((unused)) =                                                                                     \
+			(bpf_iter_num_new(&IT, (START), (END)), (void)bpf_iter_num_destroy, (void *)0)
+
+#ifndef bpf_for
+#define bpf_for(I, START, END)                                                                                                 \
+	for (___bpf_numbers(___it, START, END); ({                                                                                 \
+			 int *___next = bpf_iter_num_next(&___it);                                                                         \
+			 (___next && ((I) = *___next, (I) >= (START) && (I) < (END)));                                                     \
+		 });)
+#endif
+
+#ifndef bpf_repeat
+#define bpf_repeat(COUNT) for (___bpf_numbers(___it, 0, COUNT); bpf_iter_num_next(&___it);)
+#endif
 
 /* A tail call whose slot is a constant: pins the registers, so that the kernel's JIT can patch a direct jump. */
 static __always_inline void bpf_tail_call_static(void *ctx, const void *map, const __u32 slot)
