@@ -2,7 +2,7 @@ package import ISA
 
 /// A naive interpreter over decoded instructions, by the table of shapes and the model; slow, simple and independent.
 ///
-/// Has no helpers and no maps. Its addresses are its own, so programs must not make results of them.
+/// Has no maps, and no helpers but iterators over numbers. Its addresses are its own, so programs must not make results of them.
 package struct ReferenceEngine: Engine {
     package static let name = "reference"
     package let program: [Instruction]
@@ -108,10 +108,37 @@ package struct ReferenceEngine: Engine {
                 let entry = try target(index - 1, Int(instruction.imm))
                 registers[0] = try call(entry, frame: frame + 1, arguments: Array(registers[1...5]), &memory)
                 if let word = surroundings.unwrittenWord { for register in 1...5 { registers[register] = word } }
+            case .call(.kernelFunction):
+                guard let helper = Helper(calledBy: instruction) else { throw Fault.unsupported(instruction) }
+                registers[0] = try iterate(helper, registers, &memory)
+                if let word = surroundings.unwrittenWord { for register in 1...5 { registers[register] = word } }
             case .exit: return registers[0]
             case .wide, .packet, .mayGoto, .call: throw Fault.unsupported(instruction)
             }
         }
+    }
+
+    /// An iterator holds the number before the next one, and the end behind it.
+    private func iterate(_ helper: Helper, _ registers: [UInt64], _ memory: inout Memory) throws -> UInt64 {
+        let place = registers[1]
+        func number(_ value: UInt64) -> Int { Int(Int32(truncatingIfNeeded: value)) }
+        if helper == .iterNumNew {
+            let (start, end) = (number(registers[2]), number(registers[3]))
+            let error = start > end ? -22 : end - start > 8_388_608 ? -7 : 0
+            try memory.store(place, .b32, error == 0 ? UInt64(bitPattern: Int64(start - 1)) : 0)
+            try memory.store(place + 4, .b32, error == 0 ? UInt64(bitPattern: Int64(end)) : 0)
+            return UInt64(bitPattern: Int64(error))
+        }
+        if helper == .iterNumNext {
+            // In front of the least number there is the greatest.
+            let next = number(try memory.load(place, .b32) &+ 1)
+            if next < number(try memory.load(place + 4, .b32)) {
+                try memory.store(place, .b32, UInt64(bitPattern: Int64(next)))
+                return place
+            }
+        }
+        try memory.store(place, .b64, 0)
+        return 0
     }
 
     private func target(_ index: Int, _ distance: Int) throws -> Int {

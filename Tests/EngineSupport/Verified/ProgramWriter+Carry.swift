@@ -120,6 +120,8 @@ extension ProgramWriter {
     }
 
     /// A loop whose rounds are limited, around a transport, or that only moves.
+    ///
+    /// Limited are `may_goto` and numbers that are counted or that an iterator gives.
     private mutating func rounds(_ depth: Int) -> [Statement] {
         let (again, end) = (label(), label())
         if chance(50) {
@@ -127,6 +129,15 @@ extension ProgramWriter {
             return [.mov64(.r6, .r8), .mov64(.r8, number(0...9)), .store64(.r10, -8, .r6), .label(again)]
                 + maybePadding(30) + [.mayGoto(to: end), .mov64(.r8, .r6), .load64(.r6, .r10, -8)]
                 + maybePadding(30) + [.jump(to: again), .label(end)]
+        }
+        if chance(40) {
+            // The same with the numbers of an iterator, which may lie in what the transport uses too.
+            let body =
+                chance(50)
+                ? [.mov64(.r8, .r6), .load64(.r6, .r10, -8)]
+                : depth < 2 ? transport(depth: depth + 1) : [.add64(.r8, number(-1...1))]
+            return [.mov64(.r6, number(0...9)), .store64(.r10, -8, .r8)]
+                + iterator(-72, number(0...3), body + maybePadding(30))
         }
         let limit = number(1...4)
         return [.store64(.r10, -48, 0), .label(again)] + (depth < 2 ? transport(depth: depth + 1) : spill())

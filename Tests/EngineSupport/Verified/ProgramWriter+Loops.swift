@@ -6,6 +6,8 @@ extension ProgramWriter {
     /// Jumps to and fro, with rounds that are limited and others that are not.
     mutating func loops() {
         code = prologue() + [.mov64(.r8, 0), .store64(.r10, -8, 0)]
+        hasIterator = chance(50)
+        if hasIterator { code += newIterator(-16, number(0...6)) }
         let count = Int(number(3...8))
         let names = (0..<count).map { _ in label("at") }
         for index in 0..<count {
@@ -14,11 +16,12 @@ extension ProgramWriter {
             let on = index + 1 < count ? names[Int(number(Int64(index) + 1...Int64(count) - 1))] : back
             code += step(back: back, on: on)
         }
+        if hasIterator { code += endIterator(-16) }
         code += [.mov64(.r0, 0), .exit]
     }
 
     private mutating func step(back: String, on: String) -> [Statement] {
-        switch number(0...13) {
+        switch number(0...(hasIterator ? 17 : 13)) {
         case 0...1: return [.mayGoto(to: on)]
         case 2: return [.mayGoto(to: back)]
         case 3: return padding()
@@ -47,8 +50,32 @@ extension ProgramWriter {
                 .mov64(.r4, 0), .call(.loop),
             ]
         case 12: return [.mayGoto(to: on), .jump(to: on)]
-        default: return [.jump(to: chance(30) ? back : on)]
+        case 13: return [.jump(to: chance(30) ? back : on)]
+        case 14...15: return nextNumber(-16) + [.jumpEqual(.r0, 0, to: on), .load32(.r8, .r0)]
+        case 16: return nextNumber(-16) + [.jumpNotEqual(.r0, 0, to: back)]
+        default: return chance(50) ? endIterator(-16) + newIterator(-16, number(0...6)) : nextNumber(-16)
         }
+    }
+
+    // MARK: - Iterators
+
+    /// A loop over numbers below `count`; r0 to r5 are lost.
+    mutating func iterator(_ offset: Int64, _ count: Int64, _ body: [Statement]) -> [Statement] {
+        let (again, end) = (label(), label())
+        return newIterator(offset, count) + [.label(again)] + nextNumber(offset) + [.jumpEqual(.r0, 0, to: end)] + body
+            + [.jump(to: again), .label(end)] + endIterator(offset)
+    }
+
+    private func newIterator(_ offset: Int64, _ count: Int64) -> [Statement] {
+        [.mov64(.r1, .r10), .add64(.r1, offset), .mov64(.r2, 0), .mov64(.r3, count), .call(.iterNumNew)]
+    }
+
+    private func nextNumber(_ offset: Int64) -> [Statement] {
+        [.mov64(.r1, .r10), .add64(.r1, offset), .call(.iterNumNext)]
+    }
+
+    private func endIterator(_ offset: Int64) -> [Statement] {
+        [.mov64(.r1, .r10), .add64(.r1, offset), .call(.iterNumDestroy)]
     }
 
     // MARK: - Depth

@@ -38,6 +38,8 @@ struct ProgramWriter {
     var functions: [[Statement]] = []
     var contracts: [String: FunctionFacts.Contract] = [:]
     var type = ProgramType.kprobe
+    /// A loops program has an iterator in r10-16, which its steps use.
+    var hasIterator = false
     private var labels = 0
 
     init(seed: UInt64, isForKernel: Bool) {

@@ -169,7 +169,7 @@ final class SoundnessObserver: ExecutionObserver {
         case .load(let size, _): (base, bytes) = (instruction.src, size.bytes)
         case .atomic(.loadAcquire, let size): (base, bytes) = (instruction.src, size.bytes)
         case .store(let size, _), .atomic(_, let size): (base, bytes) = (instruction.dst, size.bytes)
-        case .call(.helper): return helperFault(step, instruction)
+        case .call(.helper), .call(.kernelFunction): return helperFault(step, instruction)
         default: return nil
         }
         let start = step.registers[Int(base.rawValue)] &+ UInt64(bitPattern: Int64(instruction.offset))
@@ -206,6 +206,7 @@ final class SoundnessObserver: ExecutionObserver {
             areas.append((registers[2], map.keySize))
             if instruction.imm == 2 { areas.append((registers[3], map.valueSize)) }
         case 16: areas.append((registers[1], Int(truncatingIfNeeded: registers[2])))
+        case 212, 213, 214: areas.append((registers[1], 8))
         case 132, 133:
             if !records.contains(where: { $0.lowerBound == registers[1] }) { return "gives back what is no record" }
         default: return nil
