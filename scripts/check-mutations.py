@@ -162,6 +162,11 @@ MUTATIONS = {
     "verifier-rounds-of-other-calls": (
         WALK + "Rounds.swift", "if kept.calls >> UInt8(depth) & 1 != 0, frames[depth].rounds > old.frames[depth].rounds",
         "if rounds > old.rounds", VERIFIER),
+    "verifier-iterator-made-anew-goes-on": (
+        WALK + "Rounds.swift", "references[index].kind == .iterator && references[index].id == old.references[index].id",
+        "references[index].kind == .iterator", VERIFIER),
+    "verifier-drained-iterator-gives-rounds": (
+        TRANSFER + "Walk+Iterator.swift", "if !state.references[index].isDrained {", "do {", VERIFIER),
     "verifier-ends-on-what-comes-round": (
         WALK + "Walk.swift", "parent?.note(Return(target: old, kept: kept))", "", VERIFIER),
     # Mistakes that the verifier has had, see Documentation/Verifier.md.
@@ -171,8 +176,7 @@ MUTATIONS = {
     "verifier-callback-does-not-read-the-frame": (
         WALK + "Needs.swift", "if isCallingBack(instruction) { result.read(.max) }", "", VERIFIER),
     "verifier-rounds-decide-nothing": (
-        WALK + "Walk.swift", "decidesAll: hasRounds", "decidesAll: false", VERIFIER,
-        (WALK + "Walk.swift", "let hasRounds = layout", "_ = layout")),
+        WALK + "Walk.swift", "decidesAll: layout.instructions.contains(where: hasRounds)", "decidesAll: false", VERIFIER),
     "verifier-recursion-through-callbacks": (
         "Sources/Verifier/CallGraph.swift", "if layout.instructions[index].opcode == .loadFunction, Self.isForTimer(layout, index) { continue }",
         "if layout.instructions[index].opcode == .loadFunction { _ = Self.isForTimer(layout, index); continue }", VERIFIER,
