@@ -48,10 +48,9 @@ package struct Frame: Equatable, Sendable {
 /// Works on files, not on the process, so it also works after the process has exited. Not for several threads at once.
 @safe
 package final class Symbolizer {
-    private let dwfl: OpaquePointer?
     private let callbacks: UnsafeMutablePointer<Dwfl_Callbacks>
     private let modules: [SymbolizerModule]
-    private var handles: [OpaquePointer?]
+    private var opened: [Place: OpenModule] = [:]
     private var units: [Int: [CompileUnit]] = [:]
     private var cache: [UInt64: [Frame]] = [:]
 
@@ -61,23 +60,38 @@ package final class Symbolizer {
         var offset: UInt64
     }
 
+    /// One file at one place; what a process maps of it may be in several pieces.
+    private struct Place: Hashable {
+        var path: String
+        var bias: UInt64
+    }
+
+    /// A file that is open in a libdw session of its own.
+    ///
+    /// In a common session a module that overlaps another, as one does that was loaded where another had been, ends both.
+    @safe
+    private struct OpenModule {
+        let dwfl: OpaquePointer?
+        let handle: OpaquePointer?
+
+        init(_ place: Place, _ callbacks: UnsafeMutablePointer<Dwfl_Callbacks>) {
+            unsafe dwfl = place.path.hasPrefix("/") ? dwfl_begin(callbacks) : nil
+            // add_p_vaddr: the base given is the load bias, for executables at fixed addresses, too.
+            unsafe handle = dwfl == nil ? nil : dwfl_report_elf(dwfl, place.path, place.path, -1, place.bias, true)
+            if unsafe dwfl != nil { unsafe dwfl_report_end(dwfl, nil, nil) }
+        }
+
+        func close() {
+            if unsafe dwfl != nil { unsafe dwfl_end(dwfl) }
+        }
+    }
+
     package init(modules: [SymbolizerModule]) {
         self.modules = modules.sorted { $0.start < $1.start }
         unsafe callbacks = .allocate(capacity: 1)
         unsafe callbacks.initialize(to: Dwfl_Callbacks())
         unsafe callbacks.pointee.find_debuginfo = dwfl_standard_find_debuginfo
         unsafe callbacks.pointee.find_elf = dwfl_build_id_find_elf
-        unsafe dwfl = dwfl_begin(callbacks)
-        unsafe handles = []
-        for module in self.modules {
-            guard unsafe dwfl != nil, module.path.hasPrefix("/") else {
-                unsafe handles.append(nil)
-                continue
-            }
-            // add_p_vaddr: the base given is the load bias, for executables at fixed addresses, too.
-            unsafe handles.append(dwfl_report_elf(dwfl, module.path, module.path, -1, module.bias, true))
-        }
-        if unsafe dwfl != nil { unsafe dwfl_report_end(dwfl, nil, nil) }
     }
 
     package convenience init(maps: ProcessMaps) {
@@ -89,8 +103,16 @@ package final class Symbolizer {
     }
 
     deinit {
-        if unsafe dwfl != nil { unsafe dwfl_end(dwfl) }
+        for module in opened.values { module.close() }
         unsafe callbacks.deallocate()
+    }
+
+    /// libdw's handle of a module, which is opened for its first address.
+    private func handle(_ index: Int) -> OpaquePointer? {
+        let place = Place(path: modules[index].path, bias: modules[index].bias)
+        let module = unsafe opened[place] ?? OpenModule(place, callbacks)
+        opened[place] = module
+        return unsafe module.handle
     }
 
     /// The functions at an address, innermost first; at least one frame.
@@ -130,7 +152,7 @@ package final class Symbolizer {
         guard let index = modules.lastIndex(where: { $0.start <= address && address < $0.end }) else { return [base] }
         base.module = modules[index].path
         base.moduleOffset = address &- modules[index].bias
-        guard let handle = unsafe handles[index] else { return [base] }
+        guard let handle = unsafe handle(index) else { return [base] }
         var start: UInt64 = 0
         var symbol = GElf_Sym()
         if let name = unsafe dwfl_module_addrinfo(handle, address, &start, &symbol, nil, nil, nil) {
@@ -168,7 +190,8 @@ package final class Symbolizer {
         var found: [CompileUnit] = []
         var bias: UInt64 = 0
         var die: UnsafeMutablePointer<Dwarf_Die>?
-        while let next = unsafe dwfl_module_nextcu(handles[index], die, &bias) {
+        let handle = unsafe handle(index)
+        while let next = unsafe dwfl_module_nextcu(handle, die, &bias) {
             unsafe die = next
             var base: UInt64 = 0
             var low: UInt64 = 0
@@ -186,7 +209,7 @@ package final class Symbolizer {
     /// Frames from DWARF scopes; `base` holds what the symbol table knows and is the answer where DWARF has none.
     private func debugFrames(_ base: Frame, index: Int, unit: CompileUnit, address: UInt64) -> [Frame] {
         var bias: UInt64 = 0
-        let dwarf = unsafe dwfl_module_getdwarf(handles[index], &bias)
+        let dwarf = unsafe dwfl_module_getdwarf(handle(index), &bias)
         var unitDie = unsafe Dwarf_Die()
         guard unsafe dwarf_offdie(dwarf, unit.offset, &unitDie) != nil else { return [base] }
         var frame = base

@@ -78,6 +78,27 @@ import Testing
         #expect(frame.offset == 0)
     }
 
+    /// A program that is mapped in two pieces, as node does with its text, and a library where another had been.
+    @Test func piecesAndOverlaps() throws {
+        let directory = try TemporaryDirectory()
+        let first = try directory.compile(Self.source, cxx: true, ["-O1"])
+        let library = "/usr/lib/x86_64-linux-gnu/libm.so.6"
+        let outer = try #require(ModuleSymbols(path: first).functions.first { $0.name == "_Z5outeri" })
+        let sine = try #require(ModuleSymbols(path: library).functions.first { $0.name == "sincosf" })
+        let bias: UInt64 = 0x7000_0000
+        let middle = bias + outer.address
+        let symbolizer = Symbolizer(modules: [
+            SymbolizerModule(path: first, start: bias, end: middle, bias: bias),
+            SymbolizerModule(path: first, start: middle, end: bias + 0x4000, bias: bias),
+            SymbolizerModule(path: library, start: bias + 0x4000, end: bias + 0x100_0000, bias: bias),
+        ])
+        for _ in 0..<2 {
+            let name = { (address: UInt64) in symbolizer.symbolize(address, isReturnAddress: false).first?.function }
+            #expect(name(middle) == "outer(int)")
+            #expect(name(bias + sine.address)?.contains("sincosf") == true)
+        }
+    }
+
     @Test func unknownAddressesAreHexadecimal() {
         let frames = Symbolizer(modules: []).symbolize(0xdead_beef, isReturnAddress: false)
         #expect(frames.count == 1)

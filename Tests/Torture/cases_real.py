@@ -152,6 +152,9 @@ def run_to_end(context, command, environment, feed=None, arguments=None, moving=
                     hits += records(attachment.wait(), "stats")[0]["calls"]
                     attachments += 1
                 except (Failed, IndexError) as failure:
+                    if "ended with -" in str(failure):
+                        child.kill()
+                        raise
                     # It may have ended meanwhile, which is no failure.
                     try:
                         child.wait(10)
