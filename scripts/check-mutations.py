@@ -162,11 +162,6 @@ MUTATIONS = {
     "verifier-rounds-of-other-calls": (
         WALK + "Rounds.swift", "if kept.calls >> UInt8(depth) & 1 != 0, frames[depth].rounds > old.frames[depth].rounds",
         "if rounds > old.rounds", VERIFIER),
-    "verifier-iterator-made-anew-goes-on": (
-        WALK + "Rounds.swift", "references[index].kind == .iterator && references[index].id == old.references[index].id",
-        "references[index].kind == .iterator", VERIFIER),
-    "verifier-drained-iterator-gives-rounds": (
-        TRANSFER + "Walk+Iterator.swift", "if !state.references[index].isDrained {", "do {", VERIFIER),
     "verifier-ends-on-what-comes-round": (
         WALK + "Walk.swift", "parent?.note(Return(target: old, kept: kept))", "", VERIFIER),
     # Mistakes that the verifier has had, see Documentation/Verifier.md.

@@ -236,6 +236,13 @@ private let refused: [Case] = [
         difference: "Linux 6.18 takes it for rounds of one iterator"
     ),
     Case(
+        "made anew after a number, with a number",
+        make() + [.label("a")] + next() + [.jumpEqual(.r0, 0, to: "out")] + destroy() + make() + next()
+            + [.jumpNotEqual(.r0, 0, to: "a"), .label("out")] + destroy() + end,
+        .tooComplex,
+        difference: "Linux 6.18 takes it for rounds of one iterator"
+    ),
+    Case(
         "two made anew in turn",
         make() + [.label("a")] + make(-16) + next(-16) + destroy() + make() + next() + destroy(-16) + [.jump(to: "a")],
         .tooComplex
