@@ -110,10 +110,13 @@ let controllerTargets: [Target] = [
         swiftSettings: common
     ),
     .executableTarget(name: "ubpf-corpus", dependencies: ["Corpus"], swiftSettings: common),
+    // Helpers of tests: C functions that know their number.
+    .target(name: "CWorld", cSettings: cSettings),
     .target(
         name: "UBPFTesting",
         dependencies: [
-            "ISA", "Loader", "Verifier", "VerifierInput", "Runtime", "UBPFVM", "CSession", "CRuntime",
+            "ISA", "Loader", "Verifier", "VerifierInput", "Runtime", "UBPFVM", "JIT", "CSession", "CRuntime", "CLinux",
+            "CWorld",
         ],
         swiftSettings: common
     ),
@@ -126,9 +129,13 @@ let controllerTargets: [Target] = [
         ],
         swiftSettings: common
     ),
+    // Case files: `ubpfrun test`.
+    .target(name: "Cases", dependencies: ["Controller", "UBPFTesting"], swiftSettings: common),
     .executableTarget(
         name: "ubpfrun",
-        dependencies: ["Controller", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+        dependencies: [
+            "Controller", "Cases", "UBPFTesting", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        ],
         swiftSettings: common
     ),
 ]
@@ -193,6 +200,7 @@ let testTargets: [Target] = [
     tests("Corpus", ["JSON", "ubpf-corpus"]),
     tests("VerifierInput", ["ISA", "Loader", "Verifier"]),
     tests("UBPFTesting", exclude: ["Fixtures"]),
+    tests("Cases", ["Controller", "UBPFTesting"]),
     tests("Controller", ["ISA", "JSON", "Loader", "Verifier", "Inject"]),
     // The engines, a reference and random programs; for tests and for the fuzzer.
     .target(

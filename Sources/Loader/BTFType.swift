@@ -109,6 +109,9 @@ extension BTF {
         return (entry.type, Int(entry.offset))
     }
 
+    /// Whether an integer is signed.
+    package func isSigned(_ type: BTFType) -> Bool { encoding(type) & 1 != 0 }
+
     /// `BTF_INT_*` bits of an integer: 1 signed, 2 char, 4 bool.
     func encoding(_ type: BTFType) -> UInt32 { word(type, 0) >> 24 & 15 }
 

@@ -1,5 +1,5 @@
 import ISA
-import Loader
+package import Loader
 
 /// A compiled BPF object, before it runs: what libbpf calls an opened skeleton.
 ///
@@ -16,9 +16,27 @@ public struct BPFObject: Sendable {
         do { spec = try loadObject(path: path) } catch { throw TestingError(error) }
     }
 
+    /// An object that was read already.
+    package init(_ spec: ObjectSpec) { self.spec = spec }
+
     /// Reads an object that is in memory; `name` stands in messages.
     public init(bytes: [UInt8], name: String) throws(TestingError) {
         do { spec = try loadObject(bytes: bytes, name: name) } catch { throw TestingError(error) }
+    }
+
+    /// The object's types; nil where it was compiled without `-g`.
+    var types: Types? { spec.btf.map { Types(btf: $0) } }
+
+    /// Sets the initial value of a global variable, by its type; the only way to set a `const volatile` one.
+    public mutating func set(_ variable: String, to value: Value) throws(TestingError) {
+        let (map, found) = try find(variable)
+        if let types, found.type != 0 {
+            return try set(try types.encode(value, found.type, variable), map, found)
+        }
+        guard case .integer(let number) = value, found.size <= 8 else {
+            throw .notAnInteger(variable, size: found.size)
+        }
+        try set(Array(littleEndian(UInt64(truncatingIfNeeded: number)).prefix(found.size)), map, found)
     }
 
     /// Names of the programs, in the object's order.
@@ -29,14 +47,6 @@ public struct BPFObject: Sendable {
 
     /// Names of the global variables of `.rodata`, `.data` and `.bss`.
     public var variables: [String] { spec.maps.flatMap { map in map.variables.map(\.name) } }
-
-    /// Sets the initial value of a global variable; the only way to set a `const volatile` one.
-    public mutating func set(_ variable: String, to value: Int64) throws(TestingError) {
-        let (map, found) = try find(variable)
-        guard found.size <= 8 else { throw .notAnInteger(variable, size: found.size) }
-        let bytes = (0..<found.size).map { UInt8(truncatingIfNeeded: value >> Int64(8 * $0)) }
-        try set(bytes, map, found)
-    }
 
     /// Sets the initial value of a global variable by its bytes.
     public mutating func set(_ variable: String, to bytes: [UInt8]) throws(TestingError) {

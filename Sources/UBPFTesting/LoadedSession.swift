@@ -1,4 +1,6 @@
+import CLinux
 import CRuntime
+import CWorld
 import Glibc
 import ISA
 import Loader
@@ -19,27 +21,41 @@ final class LoadedSession {
     /// Session index of each of the object's programs, or why it has none.
     private let programs: [Result<Int, TestingError>]
     private let specs: [ProgramSpec]
+    private let imageSize: Int
     private var log: RingConsumer
+    /// Linked instructions of the session's programs, for engines and coverage.
+    let linked: [[LinkedInstruction]]
+    /// The programs as they were verified: relocated.
+    let relocated: [ProgramSpec]
+
+    /// In `cpu_slot`: the slot is not the run's to give back (Runtime/Maps/CPUSlot.swift).
+    static let sharedSlot: Int32 = 0x1_0000
 
     private static var stackSize: Int { Int(Interpreter.maximumFrames * Interpreter.frameSize) }
 
-    init(_ spec: ObjectSpec, verifies: Bool) throws(TestingError) {
-        var builder = SessionBuilder(cpuCount: 1, probeCapacity: 1, perfRingSize: 1 << 16, seed: 1)
+    init(_ spec: ObjectSpec, verifies: Bool, cpus: Int, types target: KernelTypes) throws(TestingError) {
+        var builder = SessionBuilder(cpuCount: cpus, probeCapacity: 1, perfRingSize: 1 << 16, seed: 1)
         let mapIndices = try Self.addMaps(of: spec, to: &builder)
         let logMap: Int
         do { logMap = try builder.addLogRing() } catch { throw TestingError(error) }
         builder.layoutMaps()
         var programs: [Result<Int, TestingError>] = []
+        var linked: [[LinkedInstruction]] = []
+        var relocated: [ProgramSpec] = []
         let types = spec.btf.map { TypeFacts($0) }
-        for (index, program) in spec.programs.enumerated() {
+        for (index, original) in spec.programs.enumerated() {
             if let mixed = spec.mixedArray(around: index) {
-                programs.append(.failure(.mixedArray(program, mixed.array, mixed.other)))
+                programs.append(.failure(.mixedArray(original, mixed.array, mixed.other)))
                 continue
             }
             do {
+                let program = try Verdict.relocate(original, of: spec, target)
+                let code = try Self.link(program, of: spec, types, verifies: verifies, maps: mapIndices, &builder)
                 programs.append(
-                    .success(try Self.add(program, of: spec, types, verifies: verifies, maps: mapIndices, to: &builder))
+                    .success(builder.addProgram(name: program.name, type: program.type, instructions: code))
                 )
+                linked.append(code)
+                relocated.append(program)
             } catch {
                 programs.append(.failure(error))
             }
@@ -48,22 +64,17 @@ final class LoadedSession {
         let imageSize = (image.bytes.count + 4095) & ~4095
         let sharedSize = (image.sharedSize + 4095) & ~4095
         let size = imageSize + sharedSize + Self.stackSize
-        guard
-            let memory = unsafe mmap(
-                nil,
-                size,
-                PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                -1,
-                0
-            ),
-            unsafe memory != MAP_FAILED
-        else { throw .noMemory(size) }
+        // Private over a file: what runs change is thrown away at once (`reset`), and what they do not is never copied.
+        let file = unsafe clinux_memfd("ubpf-test", UInt64(size))
+        guard file >= 0 else { throw .noMemory(size) }
+        defer { close(file) }
+        let (access, whole) = (PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE)
+        guard let memory = unsafe mmap(nil, size, access, whole, file, 0), unsafe memory != MAP_FAILED else {
+            throw .noMemory(size)
+        }
         unsafe memory.copyMemory(from: image.bytes, byteCount: image.bytes.count)
         let shared = unsafe memory + imageSize
         unsafe image.initializeShared(shared)
-        // Frozen values must not change, whoever writes.
-        unsafe mprotect(memory, imageSize, PROT_READ)
         let view = unsafe SessionView(
             image: UnsafePointer(memory.assumingMemoryBound(to: UInt8.self)),
             shared: shared.assumingMemoryBound(to: UInt8.self)
@@ -72,20 +83,31 @@ final class LoadedSession {
         unsafe prepareContext(&context, view)
         unsafe context.stack_low = unsafe UInt64(UInt(bitPattern: shared + sharedSize))
         unsafe context.stack_high = context.stack_low + UInt64(Self.stackSize)
-        unsafe context.cpu_slot = -1
-        unsafe context.random = 0x2545_f491_4f6c_dd1d
+        // Helpers ask the world; those that run programs stay the engine's.
+        unsafe context.user_helpers = cworld_table()
         unsafe self.memory = unsafe memory
         self.size = size
         unsafe self.context = unsafe context
         self.mapIndices = mapIndices
         self.programs = programs
+        self.linked = linked
+        self.relocated = relocated
         specs = spec.programs
+        self.imageSize = imageSize
         session = view
         log = RingConsumer(MapView(view, logMap))
         fillProgramArrays(spec)
+        // From here on private; frozen values do not change, whoever writes.
+        let kept = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE
+        guard unsafe mmap(memory, imageSize, PROT_READ, kept, file, 0) != MAP_FAILED,
+            unsafe mmap(shared, size - imageSize, access, kept, file, off_t(imageSize)) != MAP_FAILED
+        else { throw .noMemory(size) }
     }
 
     deinit { unsafe munmap(memory, size) }
+
+    /// Throws away all that runs and tests did to maps and variables.
+    func reset() { unsafe madvise(memory + imageSize, size - imageSize, MADV_DONTNEED) }
 
     /// The session's map for one of the object's.
     func view(of map: Int) -> MapView? { mapIndices[map].map { MapView(session, $0) } }
@@ -131,48 +153,27 @@ final class LoadedSession {
         return indices
     }
 
-    /// Relocates, checks and links a program.
-    private static func add(
-        _ original: ProgramSpec,
+    /// Checks and links a program.
+    private static func link(
+        _ program: ProgramSpec,
         of spec: ObjectSpec,
         _ types: TypeFacts?,
         verifies: Bool,
         maps: [Int: Int],
-        to builder: inout SessionBuilder
-    ) throws(TestingError) -> Int {
-        if let problem = original.problems.first { throw .program(original.name, problem.description) }
-        var program = original
-        if !program.relocations.isEmpty {
-            guard let local = spec.btf else {
-                throw .program(program.name, "has CO-RE relocations, but the object has no BTF")
-            }
-            do { program = try program.relocated(local: local, target: kernelTypes) } catch {
-                throw TestingError(error)
-            }
-        }
-        if let error = refusal(program, of: spec, types), error.rule != .programType,
+        _ builder: inout SessionBuilder
+    ) throws(TestingError) -> [LinkedInstruction] {
+        if let error = Verdict.refusal(program, of: spec, types), error.rule != .programType,
             verifies || error.rule.isStructural
         {
             throw .program(program.name, error.description)
         }
         // The object's maps are the session's first ones, in the same order.
-        let linked: [LinkedInstruction]
         do {
-            linked = try link(program.instructions, mapCount: maps.count) { map, offset in
+            return try UBPFVM.link(program.instructions, mapCount: maps.count) { map, offset in
                 let place = builder.valueLocation(map: map, offset: UInt64(offset))
                 return SegmentOffset(storage: Int(place.storage), offset: place.offset)
             }
         } catch { throw .program(program.name, error.description) }
-        return builder.addProgram(name: program.name, type: program.type, instructions: linked)
-    }
-
-    private static func refusal(_ program: ProgramSpec, of spec: ObjectSpec, _ types: TypeFacts?) -> VerifierError? {
-        do {
-            _ = try verify(Subject(program: program, of: spec, types: types))
-            return nil
-        } catch {
-            return error
-        }
     }
 
     private func fillProgramArrays(_ spec: ObjectSpec) {
@@ -188,17 +189,3 @@ final class LoadedSession {
         }
     }
 }
-
-/// The kernel's types for CO-RE; the built-in `pt_regs` where the kernel has none.
-private let kernelTypes: BTF = {
-    guard let file = unsafe fopen("/sys/kernel/btf/vmlinux", "r") else { return BTF.builtin }
-    defer { _ = unsafe fclose(file) }
-    var bytes: [UInt8] = []
-    var chunk = [UInt8](repeating: 0, count: 1 << 20)
-    while true {
-        let count = unsafe fread(&chunk, 1, chunk.count, file)
-        if count == 0 { break }
-        bytes += chunk.prefix(count)
-    }
-    return (try? BTF(bytes, name: "/sys/kernel/btf/vmlinux")) ?? BTF.builtin
-}()

@@ -1,20 +1,24 @@
 import CRuntime
+import Loader
 import Runtime
 
-/// A map of a ``VM``: read and written as bytes or as little-endian integers.
+/// A map of a ``VM``: read and written by the types that it is defined with, as bytes, or as little-endian integers.
 ///
 /// Operations have the kernel's rules: an update of a full hash map throws with errno 7 (`E2BIG`).
 public struct MapHandle {
     /// The map's name.
-    public let name: String
-    private let view: MapView
+    public var name: String { spec.name }
+    let spec: MapSpec
+    let types: Types?
+    let view: MapView
     /// Keeps the memory.
     private let session: LoadedSession
 
-    init(name: String, view: MapView, session: LoadedSession) {
-        self.name = name
+    init(spec: MapSpec, view: MapView, session: LoadedSession, types: Types?) {
+        self.spec = spec
         self.view = view
         self.session = session
+        self.types = types
     }
 
     /// Bytes of a key.

@@ -39,26 +39,3 @@ public struct ProbeRegisters: Equatable, Sendable {
         return native
     }
 }
-
-/// Who a program believes to be run by.
-public struct Caller: Equatable, Sendable {
-    /// Process id (`bpf_get_current_pid_tgid() >> 32`).
-    public var pid: UInt32
-    /// Thread id.
-    public var tid: UInt32
-    /// User id.
-    public var uid: UInt32
-    /// Group id.
-    public var gid: UInt32
-    /// What `bpf_get_attach_cookie()` answers.
-    public var cookie: UInt64
-
-    /// The thread with `tid`, by default the process's first.
-    public init(pid: UInt32 = 1000, tid: UInt32? = nil, uid: UInt32 = 1000, gid: UInt32 = 1000, cookie: UInt64 = 0) {
-        self.pid = pid
-        self.tid = tid ?? pid
-        self.uid = uid
-        self.gid = gid
-        self.cookie = cookie
-    }
-}

@@ -20,6 +20,10 @@ public struct TestingError: Error, Equatable, Sendable, CustomStringConvertible 
         case size
         /// A map's operation failed; see ``TestingError/errno``.
         case operation
+        /// A value does not fit its type.
+        case type
+        /// Something is not as a test expects it.
+        case expectation
     }
 
     /// What kind of mistake it is.
@@ -58,6 +62,30 @@ public struct TestingError: Error, Equatable, Sendable, CustomStringConvertible 
     private static func notFound(_ what: String, _ name: String, _ all: [String]) -> TestingError {
         TestingError(.notFound, "no \(what) \(name); there are: \(all.isEmpty ? "none" : all.joined(separator: ", "))")
     }
+
+    static func noHelper(_ name: String) -> TestingError { notFound("helper", name, HelperFacts.names) }
+    static func noType(_ name: String) -> TestingError {
+        TestingError(
+            .notFound,
+            "the object's types (BTF) have no \(name); compile with -g, and declare "
+                + "'const struct \(name) *unused __attribute__((unused));' where only pointers to it are used"
+        )
+    }
+    static func noTypes(_ map: String) -> TestingError {
+        TestingError(.type, "map \(map) says no types; define it with __type(), or use bytes")
+    }
+    static func noField(_ name: String, _ type: String, _ all: [String]) -> TestingError {
+        TestingError(.type, "\(type) has no field \(name); it has: \(all.joined(separator: ", "))")
+    }
+    static func doesNotFit(_ value: Value, _ type: String) -> TestingError {
+        TestingError(.type, "\(value) is no value of \(type)")
+    }
+    static func badValue(_ text: String, _ why: String) -> TestingError {
+        TestingError(.type, "'\(text)' is no value: \(why)")
+    }
+    static func expectation(_ text: String) -> TestingError { TestingError(.expectation, text) }
+    static func unreadable(_ path: String) -> TestingError { TestingError(.object, "\(path) cannot be read") }
+    static func compile(_ reason: String) -> TestingError { TestingError(.program, "cannot be compiled: \(reason)") }
 
     static func notAnInteger(_ name: String, size: Int) -> TestingError {
         TestingError(.size, "\(name) has \(size) bytes and is no integer; use bytes")
@@ -145,6 +173,30 @@ extension Trap.Kind {
         case .badJump: self = .badJump
         case .wrongMapType: self = .wrongMapType
         case .stopped: self = .stopped
+        }
+    }
+}
+
+extension Trap {
+    /// Line in the source file, where the object has line information.
+    public var line: Int? { source.flatMap { $0.split(separator: ":").last }.flatMap { Int($0) } }
+}
+
+extension Trap.Kind {
+    /// Its name alone, like `badRead`.
+    public var name: String {
+        switch self {
+        case .badRead: "badRead"
+        case .badWrite: "badWrite"
+        case .misaligned: "misaligned"
+        case .budget: "budget"
+        case .callDepth: "callDepth"
+        case .unknownHelper: "unknownHelper"
+        case .badArgument: "badArgument"
+        case .unsupported: "unsupported"
+        case .badJump: "badJump"
+        case .wrongMapType: "wrongMapType"
+        case .stopped: "stopped"
         }
     }
 }

@@ -137,11 +137,11 @@ import Testing
 
     /// A code that is added needs a case here.
     @Test func everyCodeHasATest() {
-        // What only other users, other machines or damaged programs lead to; the Symbols, Inject and Loader tests have them.
+        // What only other users, other machines or damaged programs lead to; the Symbols, Inject, Loader and Cases tests have them.
         let elsewhere: Set<ErrorCode> = [
             .notPermitted, .otherLibc, .setuidTarget, .noProcess, .fileMissing, .fileUnreadable, .notELF, .damagedFile,
             .moduleNotLoaded, .badMap, .badRelocation, .badCode, .unresolvedSymbol, .badCoreRelocation, .rejected,
-            .targetBusy, .sandboxed, .injectionFailed, .targetEnded,
+            .targetBusy, .sandboxed, .injectionFailed, .targetEnded, .badCases, .casesFailed, .coverageTooLow,
         ]
         let tested = Set(Self.cases.map(\.code)).union(Self.others.map(\.1)).union(elsewhere)
         #expect(Set(ErrorCode.allCases).subtracting(tested) == [])

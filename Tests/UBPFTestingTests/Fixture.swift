@@ -8,7 +8,7 @@ enum Fixture {
     }
 
     /// Repository root.
-    private static var root: URL {
+    static var root: URL {
         URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
     }
 
@@ -38,5 +38,13 @@ enum Fixture {
         process.waitUntilExit()
         guard process.terminationStatus == 0 else { throw Failed(output: String(decoding: text, as: UTF8.self)) }
         return [UInt8](try Data(contentsOf: output))
+    }
+}
+
+extension Fixture {
+    /// Lines of a file of the repository.
+    static func lines(_ path: String) throws -> [Substring] {
+        try String(contentsOf: root.appending(path: path), encoding: .utf8)
+            .split(separator: "\n", omittingEmptySubsequences: false)
     }
 }

@@ -23,7 +23,7 @@ import UBPFTesting
         let vm = try VM(BPFObject(bytes: Self.object.get(), name: "iterators.bpf.o"))
         vm.budget = 1 << 31
         let arguments = [n, m].map { UInt64(bitPattern: Int64($0)) }
-        let outcome = try vm.program(program).run(registers: ProbeRegisters(arguments: arguments))
+        let outcome = try vm.program(program).run(.registers(ProbeRegisters(arguments: arguments)))
         #expect(Int32(truncatingIfNeeded: outcome.result) == expected)
     }
 }

@@ -14,10 +14,9 @@ import UBPFTesting
         let text = Array("text of the test".utf8) + [0]
         let outcome = try text.withUnsafeBytes { text in
             let pointer = UInt64(UInt(bitPattern: text.baseAddress))
-            return try vm.program("on_alloc").run(
-                registers: ProbeRegisters(arguments: [100, pointer]),
-                caller: Caller(pid: 42, uid: 7)
-            )
+            vm.world.memory.followsTestPointers = true
+            (vm.world.pid, vm.world.uid) = (42, 7)
+            return try vm.run("on_alloc", .uprobe(100, pointer))
         }
         #expect(outcome.result == 0)
         #expect(outcome.instructions > 20)
@@ -42,28 +41,30 @@ import UBPFTesting
         try object.set("balance", to: -100)
         let vm = try VM(object)
         let program = try vm.program("on_alloc")
-        #expect(try program.run(registers: ProbeRegisters(arguments: [49])).result == 1)
-        #expect(try program.run(registers: ProbeRegisters(arguments: [50])).result == 0)
+        #expect(try program.run(.uprobe(49)).result == 1)
+        #expect(try program.run(.uprobe(50)).result == 0)
         #expect(try vm.value(of: "min_size") == 50)
         #expect(try vm.value(of: "balance") == -101)
         #expect(try vm.bytes(of: "greeting").prefix(6) == Array("hello".utf8) + [0])
     }
 
     @Test func returnProbesSeeTheResultAndTheCookie() throws {
-        let program = try VM(Fixture.sample()).program("on_return")
-        #expect(try program.run(registers: ProbeRegisters(result: 5), caller: Caller(cookie: 5)).result == 7)
-        #expect(try program.run(registers: ProbeRegisters(result: 5), caller: Caller(cookie: 6)).result == 8)
+        let vm = try VM(Fixture.sample())
+        vm.world.cookie = 5
+        #expect(try vm.run("on_return", .uretprobe(returning: 5)).result == 7)
+        vm.world.cookie = 6
+        #expect(try vm.run("on_return", .uretprobe(returning: 5)).result == 8)
     }
 
     @Test func fullMapsRefuse() throws {
         let vm = try VM(Fixture.sample())
         let program = try vm.program("on_alloc")
         for pid in 1...4 {
-            #expect(
-                try program.run(registers: ProbeRegisters(arguments: [1]), caller: Caller(pid: UInt32(pid))).result == 0
-            )
+            vm.world.pid = UInt32(pid)
+            #expect(try program.run(.uprobe(1)).result == 0)
         }
-        #expect(try program.run(registers: ProbeRegisters(arguments: [1]), caller: Caller(pid: 5)).result == 2)
+        vm.world.pid = 5
+        #expect(try program.run(.uprobe(1)).result == 2)
         #expect { try vm.map("sizes").set(UInt64(1), forKey: UInt32(6)) } throws: { ($0 as? TestingError)?.errno == 7 }
         #expect(try vm.map("sizes").remove(littleEndian(UInt32(2))))
         #expect(try !vm.map("sizes").remove(littleEndian(UInt32(2))))
@@ -72,7 +73,7 @@ import UBPFTesting
     }
 
     @Test func contextBytesAreWritable() throws {
-        let outcome = try VM(Fixture.sample()).program("swap").run(context: [1, 2, 3])
+        let outcome = try VM(Fixture.sample()).program("swap").run(.bytes([1, 2, 3]))
         #expect(outcome.result == 2)
         #expect(outcome.context == [2, 1, 3])
     }
@@ -84,9 +85,9 @@ import UBPFTesting
     @Test func trapsNameKindAndSource() throws {
         let program = try VM(Fixture.sample(), verifies: false).program("wild")
         do {
-            try program.run(registers: ProbeRegisters(arguments: [0x1234]))
+            try program.run(.uprobe(0x1234))
             Issue.record("no trap")
-        } catch {
+        } catch let error as Trap {
             #expect(error.kind == .badRead(address: 0x1234))
             #expect(error.program == "wild")
             #expect(error.source?.contains("sample.bpf.c:") == true)
@@ -131,7 +132,6 @@ import UBPFTesting
         #expect(kind { try object.set("greeting", to: [UInt8](repeating: 1, count: 17)) } == .size)
         #expect(kind { _ = try vm.map("sizes").value(forKey: [1, 2]) } == .size)
         #expect(kind { try vm.map("sizes").set([1], forKey: [1, 2, 3, 4]) } == .size)
-        #expect(kind { _ = try vm.program("needs_kernel") } == .program)
         #expect(kind { _ = try BPFObject(bytes: [1, 2, 3], name: "x.o") } == .object)
         #expect(kind { _ = try BPFObject(path: "/nonexistent.bpf.o") } == .object)
     }
@@ -141,7 +141,8 @@ import UBPFTesting
         let object = try BPFObject(bytes: Fixture.compile("bpf/malloccount.bpf.c"), name: "malloccount.bpf.o")
         let vm = try VM(object)
         for size in [10, 20, 30] as [UInt64] {
-            try vm.program("on_malloc").run(registers: ProbeRegisters(arguments: [size]), caller: Caller(pid: 9))
+            vm.world.pid = 9
+            try vm.run("on_malloc", .uprobe(size))
         }
         let total = try #require(try vm.map("totals").value(forKey: littleEndian(UInt32(9))))
         #expect(total == littleEndian(UInt64(3)) + littleEndian(UInt64(60)))

@@ -89,6 +89,10 @@ extension ErrorCode {
         case .hitsMissed: ("Hits that ran no program: inside another probe, or no return slot was free.", "")
         case .outputFailed: ("The output file cannot be written.", "")
         case .internalError: ("A bug of `ubpfrun`.", "Please report it.")
+        case .badCases: ("A line of a case file makes no sense.", "The message says where; see Testing.md.")
+        case .casesFailed: ("Something is not as a case expects it.", "The report says what was found.")
+        case .coverageTooLow:
+            ("Fewer lines were reached than `--min-coverage` asks for.", "`--coverage` shows what is missing.")
         case .rejected: ("The program passed the verifier but cannot be linked.", "Please report it.")
         }
     }

@@ -64,13 +64,17 @@ package enum ErrorCode: String, CaseIterable, Sendable {
     // Output.
     case outputFailed = "U601"
     case internalError = "U700"
+    // Tests.
+    case badCases = "U801"
+    case casesFailed = "U802"
+    case coverageTooLow = "U803"
 
     package var exitCode: Int32 {
         switch self {
         case .usage, .badOption, .badEnvironment, .noTarget, .unknownProgram: ExitCode.usage
         case .noBTF, .notBPF, .unsupportedHelper, .badObject, .badMap, .badRelocation, .badCode, .unresolvedSymbol,
             .badCoreRelocation, .compilationFailed, .unsupportedMap, .rejected, .nothingToAttach, .damagedFile, .notELF,
-            .notAProgram:
+            .notAProgram, .badCases:
             ExitCode.data
         case .commandNotFound, .noProcess, .objectNotFound, .symbolNotFound, .fileMissing, .moduleNotLoaded:
             ExitCode.noInput
@@ -81,6 +85,7 @@ package enum ErrorCode: String, CaseIterable, Sendable {
         case .mapFull, .stacksMissed, .recordsLost, .programTrapped, .hitsMissed, .unverified: ExitCode.success
         case .socketFailed, .internalError: ExitCode.software
         case .targetBusy: ExitCode.busy
+        case .casesFailed, .coverageTooLow: ExitCode.testsFailed
         case .notPermitted, .setuidTarget, .cannotExecute, .outputFailed, .fileUnreadable: ExitCode.permission
         }
     }
@@ -89,6 +94,8 @@ package enum ErrorCode: String, CaseIterable, Sendable {
 /// Exit codes of `ubpfrun` itself (sysexits.h); a started command's own code passes through.
 package enum ExitCode {
     package static let success: Int32 = 0
+    /// `ubpfrun test`: something is not as a case expects it.
+    package static let testsFailed: Int32 = 1
     package static let usage: Int32 = 64
     package static let data: Int32 = 65
     package static let noInput: Int32 = 66
