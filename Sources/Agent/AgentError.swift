@@ -23,6 +23,7 @@ struct AgentError: Error {
         case protection
         case write
         case liveWrite
+        case late
     }
 
     init(_ kind: Kind, site: UInt32 = noSite, code: Int32 = 0) {
@@ -48,6 +49,7 @@ struct AgentError: Error {
         case .fixup: "the plan of the function's first instructions is inconsistent"
         case .protection: "memory cannot be made executable (SELinux execmem or seccomp?)"
         case .liveWrite: "/proc/self/mem cannot change code here, and other ways would stop running threads"
+        case .late: "the library was ready to run before the plan came"
         case .write: "the code cannot be changed (proc_mem.force_override or SELinux execmod?)"
         }
     }

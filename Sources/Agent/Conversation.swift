@@ -9,6 +9,9 @@ struct Conversation {
     let endsSessions: Bool
     private let pid: UInt32
 
+    /// The conversation on a session's loader socket.
+    init(loader socket: Int32) { self.init(socket, endsSessions: false) }
+
     /// What became of one message.
     enum Outcome {
         case attached
@@ -41,24 +44,19 @@ struct Conversation {
     /// Waits for a message, does what it says and answers.
     func answer() -> Outcome {
         var message = csession_message()
-        var files: (Int32, Int32, Int32) = (-1, -1, -1)
-        let failed = unsafe withUnsafeMutableBytes(of: &files) { raw in
-            guard let base = raw.baseAddress else { return Int32(-1) }
-            return unsafe cpatch_receive(socket, &message, base.assumingMemoryBound(to: Int32.self))
-        }
-        let descriptors = Descriptors(first: files.0, second: files.1, third: files.2)
+        var descriptors = Descriptors()
         defer { descriptors.close() }
-        guard failed == 0 else { return .closed }
+        guard descriptors.receive(&message, from: socket) == 0 else { return .closed }
         cpatch_lock()
         defer { cpatch_unlock() }
         switch message.kind {
         case CSESSION_SESSION.rawValue:
-            return attach { () throws(AgentError) in
+            return attach(plan: 0) { () throws(AgentError) in
                 try openSession(descriptors, of: self)
             }
         case CSESSION_MORE.rawValue:
             let identifier = message.value
-            return attach { () throws(AgentError) in
+            return attach(plan: message.plan) { () throws(AgentError) in
                 guard let session = unsafe findSession(identifier) else { throw AgentError(.session) }
                 return try unsafe addPlan(descriptors.first, to: session, of: self)
             }
@@ -85,12 +83,9 @@ struct Conversation {
         // This thread has to go on.
         message.site = cruntime_tid()
         guard unsafe cpatch_send(socket, &message) == 0 else { return .refused }
-        var files: (Int32, Int32, Int32) = (-1, -1, -1)
-        let failed = unsafe withUnsafeMutableBytes(of: &files) { raw in
-            guard let base = raw.baseAddress else { return Int32(-1) }
-            return unsafe cpatch_receive(socket, &message, base.assumingMemoryBound(to: Int32.self))
-        }
-        Descriptors(first: files.0, second: files.1, third: files.2).close()
+        var descriptors = Descriptors()
+        let failed = descriptors.receive(&message, from: socket)
+        descriptors.close()
         return failed == 0 && message.kind == CSESSION_GO.rawValue && message.error == 0 ? .held : .refused
     }
 
@@ -102,8 +97,10 @@ struct Conversation {
     }
 
     /// Answers with the number of sites that `body` patched, or with what went wrong.
-    private func attach(_ body: () throws(AgentError) -> UInt64) -> Outcome {
+    @discardableResult
+    func attach(plan: UInt32, _ body: () throws(AgentError) -> UInt64) -> Outcome {
         var answer = empty(CSESSION_ATTACHED)
+        answer.plan = plan
         var attached = true
         do throws(AgentError) {
             answer.value = try body()
@@ -124,7 +121,7 @@ struct Conversation {
         return sent ? (attached ? .attached : .refused) : .closed
     }
 
-    private func empty(_ kind: csession_message_kind) -> csession_message {
+    func empty(_ kind: csession_message_kind) -> csession_message {
         var message = csession_message()
         message.kind = kind.rawValue
         message.site = AgentError.noSite

@@ -77,10 +77,16 @@ private struct ChangeList {
 }
 
 /// Patches those of a plan's sites that are not patched yet; all or none.
-func patch(_ plan: UnsafeMutablePointer<cpatch_plan>, of conversation: Conversation) throws(AgentError) {
+///
+/// `isFresh`: no thread can be in their module yet.
+func patch(
+    _ plan: UnsafeMutablePointer<cpatch_plan>,
+    of conversation: Conversation,
+    isFresh: Bool = false
+) throws(AgentError) {
     let process = unsafe cpatch_this_process()
     guard let sites = unsafe process.pointee.sites else { return }
-    let threads = cpatch_thread_count()
+    let threads = isFresh ? 1 : cpatch_thread_count()
     guard threads != 0 else { throw AgentError(.proc) }
     let linkCount = unsafe plan.pointee.link_count
     var list = try ChangeList(capacity: linkCount)
@@ -200,6 +206,12 @@ private func restoreAll(_ list: ChangeList, _ sites: UnsafeMutablePointer<cpatch
         restored += 1
     }
     return restored
+}
+
+/// Notes that a site's code is gone with its module; whatever lies there now stays as it is.
+func forgetChange(of site: UnsafeMutablePointer<cpatch_site>) {
+    guard unsafe site.pointee.patched == CPATCH_PATCHED.rawValue else { return }
+    unsafe site.pointee.patched = CPATCH_ORIGINAL.rawValue
 }
 
 extension cpatch_site {

@@ -3,16 +3,30 @@ import CRuntime
 import CSession
 import Runtime
 
-/// Three descriptors of a message; -1 where there is none.
+/// Descriptors of a message; -1 where there is none.
 struct Descriptors {
-    var first: Int32 = -1
-    var second: Int32 = -1
-    var third: Int32 = -1
+    private var numbers: (Int32, Int32, Int32, Int32) = (-1, -1, -1, -1)
+
+    var first: Int32 { numbers.0 }
+    var second: Int32 { numbers.1 }
+    var third: Int32 { numbers.2 }
+    var fourth: Int32 { numbers.3 }
+
+    /// Waits for a message, until `deadline` where one is given; 0 or -errno.
+    mutating func receive(_ message: inout csession_message, from socket: Int32, until deadline: UInt64? = nil) -> Int32
+    {
+        unsafe withUnsafeMutableBytes(of: &numbers) { raw in
+            guard let base = unsafe raw.baseAddress?.assumingMemoryBound(to: Int32.self) else { return Int32(-1) }
+            guard let deadline else { return unsafe cpatch_receive(socket, &message, base) }
+            return unsafe cpatch_receive_until(socket, &message, base, deadline)
+        }
+    }
 
     func close() {
         if first >= 0 { cpatch_close(first) }
         if second >= 0 { cpatch_close(second) }
         if third >= 0 { cpatch_close(third) }
+        if fourth >= 0 { cpatch_close(fourth) }
     }
 }
 
@@ -24,8 +38,10 @@ func openSession(_ files: Descriptors, of conversation: Conversation) throws(Age
     guard let session = unsafe freeEntry() else { throw AgentError(.sessions) }
     try preparePresence()
     unsafe session.pointee = cpatch_session()
+    unsafe session.pointee.watch.socket = -1
     do throws(AgentError) {
         try unsafe map(files, into: session)
+        unsafe cpatch_watch_open(&session.pointee.watch, files.fourth)
         unsafe session.pointee.socket = conversation.endsSessions ? conversation.socket : -1
         let view = unsafe sessionView(session)
         unsafe compilePrograms(view, into: session)
@@ -34,6 +50,7 @@ func openSession(_ files: Descriptors, of conversation: Conversation) throws(Age
         unsafe process.pointee.clock += 1
         unsafe session.pointee.serial = unsafe process.pointee.clock
         let count = try unsafe addPlan(files.third, to: session, of: conversation)
+        if unsafe session.pointee.watch.socket >= 0 { cpatch_loader_begin() }
         unsafe view.sharedHeader.pointee.agent_pid = UInt32(truncatingIfNeeded: process.pointee.pid)
         unsafe view.sharedHeader.pointee.agent_state = CSESSION_AGENT_ATTACHED.rawValue
         return count
@@ -47,10 +64,13 @@ func openSession(_ files: Descriptors, of conversation: Conversation) throws(Age
 }
 
 /// Adds what a plan says to a session; the number of sites.
+///
+/// `isFresh`: its module has just been opened, and this thread has the loader's lock. Nobody can be in its code.
 func addPlan(
     _ descriptor: Int32,
     to session: UnsafeMutablePointer<cpatch_session>,
-    of conversation: Conversation
+    of conversation: Conversation,
+    isFresh: Bool = false
 ) throws(AgentError) -> UInt64 {
     var size: UInt64 = 0
     guard let base = unsafe cpatch_map(descriptor, 0, &size) else { throw AgentError(.mapping) }
@@ -62,11 +82,20 @@ func addPlan(
         } catch {
             throw AgentError(.session)
         }
+        let bias = unsafe plan.header.pointee.module_bias
+        if isFresh, cpatch_loader_is_fresh(bias) == 0 { throw AgentError(.late, code: 110) }
+        // Asked for twice, as the answer was lost.
+        if let known = unsafe findPlan(plan.header.pointee.number, of: session) {
+            unsafe cpatch_release(base, size)
+            return unsafe UInt64(known.pointee.link_count)
+        }
         let made = try unsafe makeRecord(plan, size: size, session)
         unsafe record = unsafe made
         try unsafe SiteTable.resolve(plan, made)
-        try unsafe patch(made, of: conversation)
+        try unsafe patch(made, of: conversation, isFresh: isFresh)
         unsafe link(made)
+        let isModule = unsafe made.pointee.number != 0
+        unsafe made.pointee.is_listed = isFresh || (isModule && cpatch_loader_lists(bias) != 0) ? 1 : 0
         unsafe made.pointee.next = unsafe session.pointee.plans
         unsafe session.pointee.plans = unsafe made
         return unsafe UInt64(made.pointee.link_count)
@@ -75,6 +104,16 @@ func addPlan(
         unsafe cpatch_release(base, size)
         throw error
     }
+}
+
+/// The plan of a module's number.
+private func findPlan(_ number: UInt32, of session: UnsafePointer<cpatch_session>) -> UnsafePointer<cpatch_plan>? {
+    var next = unsafe UnsafePointer(session.pointee.plans)
+    while let plan = unsafe next {
+        if number != 0, unsafe plan.pointee.number == number { return unsafe plan }
+        unsafe next = unsafe UnsafePointer(plan.pointee.next)
+    }
+    return nil
 }
 
 /// A plan's record with a link for each site; where it leads is not known yet.
@@ -96,6 +135,8 @@ private func makeRecord(
     unsafe record.pointee.own_size = bytes
     unsafe record.pointee.link_count = count
     unsafe record.pointee.run_count = probes
+    unsafe record.pointee.number = unsafe plan.header.pointee.number
+    unsafe record.pointee.module_bias = unsafe plan.header.pointee.module_bias
     for index in 0..<probes {
         let probe = unsafe plan.probe(Int(index))
         let run = unsafe cpatch_plan_run(record, index)
@@ -117,6 +158,8 @@ private func makeRecord(
             unsafe plan.header.pointee.first_statistic + site.pointee.first_probe
         unsafe link.pointee.entry_count = unsafe site.pointee.entry_count
         unsafe link.pointee.return_count = unsafe site.pointee.return_count
+        let isLoader = unsafe site.pointee.flags & CSESSION_SITE_LOADER.rawValue != 0
+        unsafe link.pointee.loader = isLoader ? UInt32(CPATCH_LOADER_LINK) : 0
     }
     return unsafe record
 }
@@ -137,6 +180,7 @@ private func link(_ plan: UnsafeMutablePointer<cpatch_plan>) {
 
 /// Ends a session: probes out, original code back, memory unmapped once no hit uses it; the number of sites restored.
 func closeSession(_ session: UnsafeMutablePointer<cpatch_session>, of conversation: Conversation) -> UInt64 {
+    unsafe cpatch_watch_close(&session.pointee.watch)
     let process = unsafe cpatch_this_process()
     guard let sites = unsafe process.pointee.sites else { return 0 }
     var next = unsafe session.pointee.plans
@@ -268,13 +312,48 @@ private func map(_ files: Descriptors, into session: UnsafeMutablePointer<cpatch
     unsafe session.pointee.epoch = unsafe cpatch_this_process().pointee.epoch
 }
 
-/// Unmaps whatever a session has and frees its entry; only when no hit can use it.
-private func release(_ session: UnsafeMutablePointer<cpatch_session>) {
-    while let plan = unsafe session.pointee.plans {
-        unsafe session.pointee.plans = unsafe plan.pointee.next
+/// Takes out the plan of a module that is gone; memory that is at its place now is not touched.
+///
+/// Hits may still read the plan, so `releaseRetired` unmaps it later.
+func forget(
+    _ place: UnsafeMutablePointer<UnsafeMutablePointer<cpatch_plan>?>,
+    of session: UnsafeMutablePointer<cpatch_session>
+) {
+    let process = unsafe cpatch_this_process()
+    guard let plan = unsafe place.pointee, let sites = unsafe process.pointee.sites else { return }
+    let count = unsafe plan.pointee.link_count
+    for index in 0..<count {
+        let link = unsafe cpatch_plan_link(plan, index)
+        let site = unsafe sites + Int(link.pointee.site)
+        unsafe cpatch_remove_link(site, link)
+        unsafe forgetChange(of: site)
+    }
+    unsafe place.pointee = unsafe plan.pointee.next
+    unsafe plan.pointee.next = unsafe session.pointee.retired
+    unsafe session.pointee.retired = unsafe plan
+    unsafe session.pointee.retired_at = cruntime_monotonic_ns()
+}
+
+/// Unmaps the plans of modules that went a while ago, if no hit is under way.
+func releaseRetired(_ session: UnsafeMutablePointer<cpatch_session>) {
+    guard unsafe session.pointee.retired != nil else { return }
+    guard unsafe cruntime_monotonic_ns() &- session.pointee.retired_at > 10_000_000 else { return }
+    if cpatch_quiesce_within(2_000_000) == 0 { unsafe release(&session.pointee.retired) }
+}
+
+private func release(_ list: inout UnsafeMutablePointer<cpatch_plan>?) {
+    while let plan = unsafe list {
+        unsafe list = unsafe plan.pointee.next
         unsafe cpatch_release(UnsafeMutableRawPointer(mutating: plan.pointee.base), plan.pointee.size)
         unsafe cpatch_release(plan, plan.pointee.own_size)
     }
+}
+
+/// Unmaps whatever a session has and frees its entry; only when no hit can use it.
+private func release(_ session: UnsafeMutablePointer<cpatch_session>) {
+    unsafe cpatch_watch_close(&session.pointee.watch)
+    unsafe release(&session.pointee.plans)
+    unsafe release(&session.pointee.retired)
     if let code = unsafe session.pointee.code {
         unsafe cpatch_release(UnsafeMutableRawPointer(mutating: code), session.pointee.code_table_size)
         if let start = unsafe UnsafeMutableRawPointer(bitPattern: UInt(session.pointee.code_address)) {

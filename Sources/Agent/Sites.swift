@@ -15,7 +15,8 @@ enum SiteTable {
         let process = unsafe cpatch_this_process()
         let count = unsafe plan.header.pointee.site_count
         let before = unsafe process.pointee.site_count
-        var arenas = ArenaList()
+        var arenas = try ArenaList()
+        defer { arenas.forget() }
         do throws(AgentError) {
             for index in 0..<count {
                 do throws(AgentError) {
@@ -57,8 +58,11 @@ enum SiteTable {
         let window = unsafe site.pointee.window
         let saved = unsafe UnsafeRawPointer(known) + Int(CPATCH_SAVED_OFFSET)
         let original = unsafe UnsafeRawPointer(site) + Int(CPATCH_ORIGINAL_OFFSET)
+        // Another library may begin with the same bytes there.
+        let isAlike =
+            unsafe known.pointee.flags == site.pointee.siteFlags && known.pointee.island == site.pointee.island
         let isSame =
-            unsafe known.pointee.window == window && known.pointee.tactic == site.pointee.tactic
+            unsafe isAlike && known.pointee.window == window && known.pointee.tactic == site.pointee.tactic
             && cruntime_compare(saved, original, UInt64(window)) == 0
         if isSame { return index }
         // Another library lies there now, or a plan of another make. The first is fine once the old patch is gone.
@@ -91,7 +95,7 @@ enum SiteTable {
         let fresh = unsafe sites + Int(number)
         unsafe fresh.pointee = cpatch_site()
         unsafe fresh.pointee.address = unsafe site.pointee.address
-        unsafe fresh.pointee.flags = unsafe site.pointee.flags
+        unsafe fresh.pointee.flags = unsafe site.pointee.siteFlags
         unsafe fresh.pointee.island = unsafe site.pointee.island
         unsafe fresh.pointee.tactic = unsafe site.pointee.tactic
         unsafe fresh.pointee.window = unsafe site.pointee.window
@@ -169,6 +173,11 @@ enum SiteTactic: UInt32 {
     }
 }
 
+extension csession_site {
+    /// What a place in the code keeps; the rest is the plan's.
+    var siteFlags: UInt32 { flags & CSESSION_SITE_FUNCTION.rawValue }
+}
+
 extension cpatch_site {
     var changedBytes: UInt32 { unsafe SiteTactic(rawValue: tactic)?.changedBytes ?? 5 }
 
@@ -183,9 +192,19 @@ extension cpatch_site {
 }
 
 /// The arenas of one plan: one for each group of sites within 2 GB.
+///
+/// In memory of its own: libraries are probed on threads of the program, which must not allocate.
 @safe
 struct ArenaList {
-    private var arenas: [ThunkArena] = []
+    private let arenas: UnsafeMutablePointer<ThunkArena>
+    private var count = 0
+
+    private static let size: UInt64 = 4096
+
+    init() throws(AgentError) {
+        guard let memory = unsafe cpatch_allocate(Self.size, 0) else { throw AgentError(.mapping) }
+        unsafe arenas = UnsafeMutableRawPointer(memory).assumingMemoryBound(to: ThunkArena.self)
+    }
 
     /// Runs `body` with an arena that reaches site `index` of `plan` and has room for it.
     mutating func withArena(
@@ -197,8 +216,8 @@ struct ArenaList {
         let address = unsafe site.pointee.address
         let need = unsafe UInt64(site.pointee.code_size) + thunkOverhead
         var chosen = 0
-        while chosen < arenas.count, !arenas[chosen].serves(address, bytes: need) { chosen += 1 }
-        if chosen == arenas.count {
+        while chosen < count, unsafe !arenas[chosen].serves(address, bytes: need) { chosen += 1 }
+        if chosen == count {
             // Room for all sites still to come in this neighbourhood.
             var size: UInt64 = 0
             for later in Int(index)..<Int(unsafe plan.header.pointee.site_count) {
@@ -206,19 +225,26 @@ struct ArenaList {
                 let distance = other.address > address ? other.address &- address : address &- other.address
                 if distance < 0x1000_0000 { size += UInt64(other.code_size) + thunkOverhead }
             }
-            guard let arena = ThunkArena(near: address, size: size) else { throw AgentError(.memory) }
-            arenas.append(arena)
+            guard chosen < Int(Self.size) / MemoryLayout<ThunkArena>.stride,
+                let arena = ThunkArena(near: address, size: size)
+            else { throw AgentError(.memory) }
+            unsafe (arenas + chosen).initialize(to: arena)
+            count += 1
         }
-        try body(&arenas[chosen])
+        try body(&(unsafe arenas[chosen]))
     }
 
     /// Makes all of them executable.
     func finish() throws(AgentError) {
-        for arena in arenas {
-            let failed = arena.finish()
+        for index in 0..<count {
+            let failed = unsafe arenas[index].finish()
             guard failed == 0 else { throw AgentError(.protection, code: failed) }
         }
     }
 
-    func release() { for arena in arenas { arena.release() } }
+    /// Unmaps them.
+    func release() { for index in 0..<count { unsafe arenas[index].release() } }
+
+    /// Ends the list; the arenas stay.
+    func forget() { unsafe cpatch_release(arenas, Self.size) }
 }

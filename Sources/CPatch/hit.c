@@ -29,6 +29,8 @@ _Static_assert(offsetof(struct cpatch_frame, site) == CPATCH_FRAME_SITE, "see tr
 void ubpf_agent_prepare(struct cruntime_context *context, const struct cpatch_session *session);
 void ubpf_agent_interpret(struct cruntime_context *context, const struct cpatch_session *session, uint32_t program);
 void ubpf_agent_end(struct cruntime_context *context);
+// Of LoaderWatch.swift.
+void ubpf_agent_loader(void);
 
 struct hit {
     struct cpatch_frame *frame;
@@ -148,6 +150,7 @@ static RARELY void count_missed(const struct cpatch_site *site, int entries, uin
     cpatch_visit();
     for (const struct cpatch_link *link = cpatch_first_link(site); link != NULL; link = cpatch_next_link(link)) {
         if (!cpatch_session_is_live(link->session) || link->since > clock) continue;
+        if (entries && link->loader) cpatch_loader_lose();
         struct csession_statistics *counters = link->session->counters + link->first_statistic;
         for (uint32_t i = entries ? 0 : link->entry_count; i < link->entry_count + link->return_count; i++)
             __atomic_fetch_add(&counters[i].missed, 1, __ATOMIC_RELAXED);
@@ -234,6 +237,18 @@ ALWAYS void run_programs(
     }
 }
 
+// A hit on the loader's own function. It ends first, so that nobody waits for it.
+static RARELY uint64_t loader_changed(
+    struct hit *hit, struct cpatch_state *state, const struct cpatch_site *site, uint64_t target) {
+    leave(hit, state);
+    keep(hit);
+    // Somebody's return probe on it goes without.
+    count_missed(site, 0, UINT64_MAX);
+    ubpf_agent_loader();
+    restore(hit);
+    return target;
+}
+
 // Whether hits of this process concern us at all.
 ALWAYS int is_present(void) {
     if (likely(*cpatch_the_process.present == 1)) return 1;
@@ -257,10 +272,11 @@ uint64_t cpatch_hit_enter(struct cpatch_frame *frame, uint32_t number) {
     uint32_t returns = 0;
     for (const struct cpatch_link *link = cpatch_first_link(site); link != NULL; link = cpatch_next_link(link)) {
         if (unlikely(!cpatch_session_is_live(link->session))) continue;
-        returns |= link->return_count;
+        returns |= link->return_count | link->loader;
         if (link->entry_count != 0) run_programs(&hit, state, site, link, 0, link->entry_count);
     }
     if (returns != 0) {
+        if (unlikely(returns & CPATCH_LOADER_LINK)) return loader_changed(&hit, state, site, target);
         uint32_t slot = 0;
         if (likely(state->cached_slots > 0)) {
             slot = state->slots[--state->cached_slots];

@@ -7,15 +7,38 @@
 // The process that holds the lock: what a forked child finds held by its parent is free.
 static _Atomic uint32_t lock_word;
 
-void cpatch_lock(void) {
+static void pause_shortly(void) {
+    struct timespec pause = {0, 100000};
+    cruntime_syscall(SYS_nanosleep, (int64_t)&pause, 0, 0, 0, 0, 0);
+}
+
+static int take(void) {
     uint32_t own = (uint32_t)cruntime_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
+    uint32_t holder = atomic_load(&lock_word);
+    return holder != own && atomic_compare_exchange_strong(&lock_word, &holder, own);
+}
+
+void cpatch_lock(void) {
+    // Unmapping takes microseconds; a flag that a fork copied in the middle of it stays.
+    uint64_t patience = 10000;
     for (;;) {
-        uint32_t holder = atomic_load(&lock_word);
-        if (holder != own && atomic_compare_exchange_strong(&lock_word, &holder, own)) return;
-        struct timespec pause = {0, 100000};
-        cruntime_syscall(SYS_nanosleep, (int64_t)&pause, 0, 0, 0, 0, 0);
+        while (!take()) pause_shortly();
+        if (!cpatch_loader_removes() || patience == 0) return;
+        patience--;
+        cpatch_unlock();
+        pause_shortly();
     }
 }
+
+int32_t cpatch_lock_until(uint64_t deadline) {
+    while (!take()) {
+        if (cruntime_monotonic_ns() >= deadline) return 0;
+        pause_shortly();
+    }
+    return 1;
+}
+
+int32_t cpatch_is_locked(void) { return atomic_load(&lock_word) != 0; }
 
 void cpatch_unlock(void) { atomic_store_explicit(&lock_word, 0, memory_order_release); }
 

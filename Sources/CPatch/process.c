@@ -199,7 +199,7 @@ int32_t cpatch_receive(int32_t socket, struct csession_message *message, int32_t
     do {
         got = CALL(SYS_recvmsg, socket, &header, MSG_CMSG_CLOEXEC);
     } while (got == -EINTR);
-    descriptors[0] = descriptors[1] = descriptors[2] = -1;
+    for (uint32_t i = 0; i < CPATCH_DESCRIPTORS; i++) descriptors[i] = -1;
     uint32_t count = 0;
     if (got >= 0)
         for (struct cmsghdr *c = CMSG_FIRSTHDR(&header); c != NULL; c = CMSG_NXTHDR(&header, c)) {
@@ -208,7 +208,7 @@ int32_t cpatch_receive(int32_t socket, struct csession_message *message, int32_t
             for (uint64_t i = 0; i < fds; i++) {
                 int fd;
                 cruntime_copy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-                if (count < 3)
+                if (count < CPATCH_DESCRIPTORS)
                     descriptors[count++] = fd;
                 else
                     CALL(SYS_close, fd, 0, 0);

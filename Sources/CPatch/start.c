@@ -306,7 +306,7 @@ __attribute__((destructor)) static void end(void) {
         if (ready == -EINTR) continue;
         if (ready <= 0 || (peer.revents & (POLLHUP | POLLRDHUP | POLLERR | POLLNVAL)) != 0) return;
         struct csession_message ignored;
-        int32_t none[3];
+        int32_t none[CPATCH_DESCRIPTORS];
         if (cpatch_receive(farewell.socket, &ignored, none) != 0) return;
     }
 }

@@ -112,6 +112,8 @@ uint64_t cpatch_take_shard(const struct cpatch_session *session) {
 
 void cpatch_hide_thread(void) { cpatch_self.ours = 1; }
 
+void cpatch_set_hidden(uint32_t hidden) { cpatch_self.ours = hidden; }
+
 int32_t cpatch_is_hidden(void) { return cpatch_self.ours != 0; }
 
 // ---- Waiting for hits to end ----
@@ -130,7 +132,11 @@ uint32_t cpatch_quiesce(void) {
     // A hit's store to `active` comes before its loads of links in program order, but may sit in a store buffer. Those empty
     // within microseconds; membarrier(2) would say so for certain, and is a system call that a seccomp filter may kill for.
     sleep_ms(1);
-    uint64_t deadline = cruntime_monotonic_ns() + 2000000000ull;
+    return cpatch_quiesce_within(2000000000ull);
+}
+
+uint32_t cpatch_quiesce_within(uint64_t nanoseconds) {
+    uint64_t deadline = cruntime_monotonic_ns() + nanoseconds;
     uint32_t count = cpatch_state_count(), stuck = 0;
     for (uint32_t i = 0; i < count && i < STATES; i++) {
         const struct cpatch_state *state = states[i].state;

@@ -130,6 +130,7 @@ extension SeccompFilter.Call {
         // CLONE_VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, SETTLS, PARENT_SETTID, CHILD_CLEARTID.
         .init(number: 56, name: "clone", arguments: [0x3d_0f00]),
         .init(number: 60, name: "exit"), .init(number: 72, name: "fcntl", arguments: [0, 1030]),
+        .init(number: 72, name: "fcntl", arguments: [0, 4]),
         .init(number: 102, name: "getuid"), .init(number: 104, name: "getgid"),
         .init(number: 131, name: "sigaltstack"), .init(number: 157, name: "prctl", arguments: [15]),
         .init(number: 186, name: "gettid"), .init(number: 202, name: "futex"),

@@ -22,6 +22,9 @@ package final class ProbeResolver {
     /// The process has an agent already, which knows the places that it changed itself and refuses other changes.
     package var leavesChecksToAgent = false
 
+    /// Names mean this one alone.
+    package var only: LoadedModule?
+
     package init(maps: ProcessMaps) {
         self.maps = maps
     }
@@ -42,7 +45,7 @@ package final class ProbeResolver {
 
     /// The modules that a name means, best first: a path, a file name, a soname, a prefix (`libc`), "" for the executable.
     package func modules(named name: String) -> [LoadedModule] {
-        let loaded = maps.modules.filter { !$0.isVDSO }
+        let loaded = only.map { [$0] } ?? maps.modules.filter { !$0.isVDSO }
         if name.isEmpty { return loaded.filter(\.isExecutable) }
         if name.contains("/") {
             let exact = loaded.filter { $0.path == name }
@@ -53,6 +56,11 @@ package final class ProbeResolver {
         let byPrefix = loaded.filter { $0.name.hasPrefix(name + ".so") || isVersioned($0.name, name) }
         if !byPrefix.isEmpty { return byPrefix }
         return loaded.filter { (try? symbols(of: $0))?.soname == name }
+    }
+
+    /// Whether a name means a module that the process has.
+    package func isLoaded(_ name: String) -> Bool {
+        !modules(named: name).isEmpty || (Self.isPartOfLibc(name) && !modules(named: "libc").isEmpty)
     }
 
     /// `libc-2.31.so` is libc, `libc-client.so` is not.

@@ -9,7 +9,7 @@ extension ProbeResolver {
             code: "U201",
             message: "'\(name)' is not loaded in pid \(maps.pid)",
             why: "loaded are: \(loaded.joined(separator: ", "))",
-            help: "a library that is loaded later by dlopen cannot be named yet"
+            help: "without --strict, a library that is opened later is waited for"
         )
     }
 

@@ -31,6 +31,11 @@ package final class ModuleSymbols {
         self.tables = tables
     }
 
+    /// The loader changes its code when it relocates it (DT_TEXTREL).
+    package var hasTextRelocations: Bool {
+        file.dynamicValue(DT_TEXTREL) != nil || (file.dynamicValue(DT_FLAGS) ?? 0) & UInt64(DF_TEXTREL) != 0
+    }
+
     /// A stripped module has no names but those of its dynamic symbols.
     package var isStripped: Bool {
         !file.sections.contains { $0.type == UInt32(SHT_SYMTAB) } && debugPath == nil

@@ -64,18 +64,48 @@ package struct ProcessMaps: Sendable {
     package let mappings: [Mapping]
     package let modules: [LoadedModule]
 
-    /// Reads `/proc/PID/maps`.
-    package static func read(pid: Int32) throws(SymbolsError) -> ProcessMaps {
+    /// Reads `/proc/PID/maps`; only mappings for which `isWanted` holds.
+    package static func read(
+        pid: Int32,
+        where isWanted: (Mapping) -> Bool = { _ in true }
+    ) throws(SymbolsError) -> ProcessMaps {
+        let mappings = try readMappings(pid: pid).filter(isWanted)
+        // A process that is exiting, and a kernel thread, have an empty map.
+        guard !mappings.isEmpty else { throw .noProcess(pid) }
+        return ProcessMaps(pid: pid, mappings: mappings)
+    }
+
+    /// The lines of `/proc/PID/maps`, of which no file is opened; only those that hold `text`.
+    package static func readMappings(pid: Int32, with part: String = "") throws(SymbolsError) -> [Mapping] {
         let text: String
         switch readProcFile("/proc/\(pid)/maps") {
         case .success(let bytes): text = String(decoding: bytes, as: UTF8.self)
         case .failure(let failure) where failure.code == ENOENT || failure.code == ESRCH: throw .noProcess(pid)
         case .failure(let failure): throw .processUnreadable(pid, "the memory map", reason: errnoText(failure.code))
         }
-        let mappings = text.split(separator: "\n").compactMap { Mapping(line: $0) }
-        // A process that is exiting, and a kernel thread, have an empty map.
-        guard !mappings.isEmpty else { throw .noProcess(pid) }
-        return ProcessMaps(pid: pid, mappings: mappings)
+        return text.split(separator: "\n").filter { part.isEmpty || $0.contains(part) }.compactMap { Mapping(line: $0) }
+    }
+
+    /// The modules that no `dlclose` takes away: the executable, and what it names as needed, directly or not.
+    package func permanentModules() -> [LoadedModule] {
+        var files: [(module: LoadedModule, file: ELFFile)] = []
+        for module in modules where !module.isVDSO {
+            if let file = try? ELFFile(path: module.openPath) { files.append((module, file)) }
+        }
+        var kept: [LoadedModule] = []
+        var names: [String] = []
+        for (module, file) in files where module.isExecutable {
+            kept.append(module)
+            names += file.dynamicStrings(DT_NEEDED)
+        }
+        while let name = names.popLast() {
+            // By soname first: the file's name may be another.
+            let found = files.first { $0.file.soname == name } ?? files.first { $0.module.name == name }
+            guard let found, !kept.contains(found.module) else { continue }
+            kept.append(found.module)
+            names += found.file.dynamicStrings(DT_NEEDED)
+        }
+        return kept
     }
 
     /// One file as if a process had loaded it where it was linked for; for questions that need no process.

@@ -330,6 +330,9 @@ final class Session {
 
     func kill() { end(SIGKILL) }
 
+    /// Sends a signal and goes on.
+    func signal(_ number: Int32) { Foundation.kill(process.processIdentifier, number) }
+
     /// `Process.waitUntilExit` also waits for descendants that inherited its descriptors.
     private func end(_ signal: Int32) {
         Foundation.kill(process.processIdentifier, signal)

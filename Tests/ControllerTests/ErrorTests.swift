@@ -56,7 +56,7 @@ import Testing
             ["UBPF_LIB": "/lib/x86_64-linux-gnu/libm.so.6"]
         ),
         Case("@/own.bpf.c --attach on_call=libc:mallc -- true", .symbolNotFound, "did you mean 'malloc'?"),
-        Case("@/own.bpf.c --attach on_call=libfoo:malloc -- true", .symbolNotFound, "is not loaded"),
+        Case("@/own.bpf.c --strict --attach on_call=libfoo:malloc -- true", .symbolNotFound, "is not loaded"),
         Case("@/own.bpf.c --attach on_call=libc:malloc+1 -- true", .cannotPatch, "no instruction starts there"),
         Case("@/returns.bpf.c --attach on_return=libc:vfork -- true", .cannotPatch, "it returns twice"),
         Case("@/own.bpf.c -- true", .noTarget, "without a target"),
@@ -142,6 +142,7 @@ import Testing
             .notPermitted, .otherLibc, .setuidTarget, .noProcess, .fileMissing, .fileUnreadable, .notELF, .damagedFile,
             .moduleNotLoaded, .badMap, .badRelocation, .badCode, .unresolvedSymbol, .badCoreRelocation, .rejected,
             .targetBusy, .sandboxed, .injectionFailed, .targetEnded, .badCases, .casesFailed, .coverageTooLow,
+            .libraryMissed,
         ]
         let tested = Set(Self.cases.map(\.code)).union(Self.others.map(\.1)).union(elsewhere)
         #expect(Set(ErrorCode.allCases).subtracting(tested) == [])

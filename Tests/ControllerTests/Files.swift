@@ -110,12 +110,82 @@ final class Files: Sendable {
             """
         )
         tool("gcc", ["-g", "-O0", "work.c", "-o", "work", "-pthread"])
+        try write(
+            "late.c",
+            """
+            int calls;
+            __attribute__((noinline)) int late_work(int v) { calls++; return v * 3 + 1; }
+            __attribute__((constructor)) static void begin(void) { for (int i = 0; i < 5; i++) late_work(i); }
+            __attribute__((destructor)) static void end(void) { for (int i = 0; i < 2; i++) late_work(i); }
+            """
+        )
+        tool("gcc", ["-O1", "-shared", "-fPIC", "late.c", "-o", "liblate.so"])
+        // Opens liblate.so as it is told by lines: o(pen), c(all), x(close), m(ap something where it was), n times all of them.
+        try write(
+            "opens.c",
+            """
+            #define _GNU_SOURCE
+            #include <dlfcn.h>
+            #include <link.h>
+            #include <stdio.h>
+            #include <stdlib.h>
+            #include <string.h>
+            #include <sys/mman.h>
+            static void *library;
+            static unsigned char *place;
+            static int is_mapped;
+            static void open_it(const char *path) { if (!(library = dlopen(path, RTLD_NOW))) exit(11); }
+            static void call_it(void) {
+                int (*work)(int) = (int (*)(int))dlsym(library, "late_work");
+                place = (unsigned char *)((long)work & -4096);
+                for (int i = 0; i < 10; i++) if (work(i) != i * 3 + 1) exit(12);
+            }
+            static void close_it(void) { dlclose(library); if (dlopen(NULL, RTLD_NOW) == NULL) exit(13); }
+            static void map_it(void) {
+                if (mmap(place, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != place) exit(14);
+                memset(place, 0x5a, 4096);
+                is_mapped = 1;
+            }
+            int main(int argc, char **argv) {
+                char line[32];
+                setvbuf(stdout, NULL, _IOLBF, 0);
+                if (argc > 2) {
+                    for (int i = 0; i < atoi(argv[2]); i++) { open_it(argv[1]); call_it(); close_it(); }
+                    return 7;
+                }
+                puts("up");
+                while (fgets(line, sizeof line, stdin)) {
+                    switch (line[0]) {
+                    case 'o': open_it(argv[1]); break;
+                    case 'c': call_it(); break;
+                    case 'x': close_it(); break;
+                    case 'm': map_it(); break;
+                    default:
+                        for (int i = 0; i < atoi(line); i++) { open_it(argv[1]); call_it(); close_it(); }
+                    }
+                    puts("ok");
+                }
+                for (int i = 0; is_mapped && i < 4096; i++) if (place[i] != 0x5a) return 15;
+                return 0;
+            }
+            """
+        )
+        tool("gcc", ["-O1", "opens.c", "-o", "opens"])
         try write("plain.c", "int f(void *c) { return 0; }\n")
         tool("clang", ["-target", "bpfeb", "-O2", "-c", "plain.c", "-o", "big-endian.o"])
         let include = "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_tracing.h>\n"
         let license = "\nchar LICENSE[] SEC(\"license\") = \"GPL\";\n"
         try write("own.bpf.c", include + "SEC(\"uprobe\") int on_call(void *c) { return 0; }" + license)
         try write("returns.bpf.c", include + "SEC(\"uretprobe\") int on_return(void *c) { return 0; }" + license)
+        try write(
+            "late.bpf.c",
+            include + "SEC(\"uprobe/liblate:late_work\") int on_enter(void *c) { return 0; }\n"
+                + "SEC(\"uretprobe/liblate:late_work\") int on_leave(void *c) { return 0; }" + license
+        )
+        try write(
+            "sqlite.bpf.c",
+            include + "SEC(\"uprobe/libsqlite3:sqlite3_prepare_v2\") int on_enter(void *c) { return 0; }" + license
+        )
         try write("nothing.bpf.c", include + "SEC(\"socket\") int on_packet(void *c) { return 0; }" + license)
         try write("bad.bpf.c", "int x(\n")
         try write(

@@ -29,6 +29,7 @@
 void ubpf_agent_prepare(void) { abort(); }
 void ubpf_agent_interpret(void) { abort(); }
 void ubpf_agent_end(void) { abort(); }
+void ubpf_agent_loader(void) { abort(); }
 void ubpf_agent_start(void) {}
 
 long in_word(long, long), over_word(long, long), over_line(long, long), over_page(long, long);

@@ -117,6 +117,46 @@ static void plugin_once(void)
 		CHECK(dlclose(library) == 0);
 }
 
+// Sixteen threads open and close one library, call it, and fork in the middle; every call of the library is counted.
+static unsigned long plugin_calls;
+static long plugin_rounds;
+static void *plugin_thread(void *rounds)
+{
+	for (intptr_t i = 0; i < (intptr_t)rounds; i++) {
+		void *library = dlopen(plugin_path, RTLD_NOW);
+		CHECK(library);
+		int (*work)(int) = library ? (int (*)(int))dlsym(library, "plugin_work") : NULL;
+		CHECK(work);
+		for (int j = 0; work && j < 10; j++) {
+			CHECK(work(j) == j * 3 + 1);
+			__atomic_fetch_add(&plugin_calls, 1, __ATOMIC_RELAXED);
+		}
+		if (i % 8 == 7) {
+			pid_t child = fork();
+			if (child == 0)
+				_exit(churn(10) == 10 ? 7 : 1);
+			CHECK(child > 0);
+			int status = status_of(child);
+			CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+		}
+		if (library)
+			CHECK(dlclose(library) == 0);
+	}
+	return NULL;
+}
+
+static void plugins_once(void)
+{
+	enum { THREADS = 16 };
+	pthread_t ids[THREADS];
+	long rounds = plugin_rounds ? plugin_rounds : 5;
+	for (int i = 0; i < THREADS; i++)
+		CHECK(pthread_create(&ids[i], NULL, plugin_thread, (void *)rounds) == 0);
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(ids[i], NULL);
+}
+static void plugins_at_end(void) { fprintf(stderr, "calls %lu\n", plugin_calls); }
+
 // Fibers: each step runs inside a function that probes return from, on the other fiber's stack in between.
 static ucontext_t main_context;
 static ucontext_t fiber_contexts[8];
@@ -289,6 +329,7 @@ static const struct {
 	{"system", nothing, system_once, nothing, 2, 0},
 	{"threads", nothing, threads_once, nothing, 0, 0},
 	{"plugin", nothing, plugin_once, nothing, 1, 0},
+	{"plugins", nothing, plugins_once, plugins_at_end, 0, 0},
 	{"fibers", nothing, fibers_once, nothing, 1, 0},
 	{"recursion", nothing, recursion_once, nothing, 1, 0},
 	{"handlers", handlers_set_up, handlers_once, handlers_at_end, 2, 0},
@@ -303,7 +344,13 @@ int main(int count, char **arguments)
 	pthread_t ids[8];
 	unsigned long rounds = 0;
 	plugin_path = count > 2 ? arguments[2] : NULL;
+	plugin_rounds = count > 3 ? atol(arguments[3]) : 0;
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (plugin_rounds > 0) {
+		plugins_once();
+		plugins_at_end();
+		return bad ? 1 : 0;
+	}
 	for (size_t kind = 0; kind < sizeof kinds / sizeof kinds[0]; kind++) {
 		if (count < 2 || strcmp(arguments[1], kinds[kind].name))
 			continue;

@@ -92,6 +92,7 @@ extern __thread struct cpatch_thread cpatch_self __attribute__((tls_model("initi
 
 /// Makes probes invisible to hits of the calling thread.
 void cpatch_hide_thread(void);
+void cpatch_set_hidden(uint32_t hidden);
 /// Whether the calling thread is hidden.
 CRUNTIME_RT int32_t cpatch_is_hidden(void);
 
@@ -103,6 +104,8 @@ CRUNTIME_RT void cpatch_unvisit(void);
 ///
 /// Such a hit was left by a jump out of a signal handler, or its thread does not get to run.
 uint32_t cpatch_quiesce(void);
+/// The same for what was unlinked more than a few milliseconds ago, with another patience.
+uint32_t cpatch_quiesce_within(uint64_t nanoseconds);
 
 /// Sets the context's walk_low and walk_high to readable bounds around `rsp`.
 CRUNTIME_RT void cpatch_find_bounds(struct cpatch_state *_Nonnull state, uint64_t rsp);
@@ -123,6 +126,14 @@ uint32_t cpatch_slots_in_use(void);
 
 /// Sessions that one process takes part in at a time, and sites that it ever has.
 enum { CPATCH_SESSIONS = 16, CPATCH_SITES = 32768 };
+
+/// The loader's socket of a session that waits for libraries. The program may have closed it, and used its number again.
+struct cpatch_watch {
+    int32_t socket;        // -1: none
+    uint32_t reserved;
+    uint64_t device, inode;
+    uint64_t asked, seen;  // MODULES sent, and the last one that was answered
+};
 
 /// One session that this process takes part in. Changed only under the agent's lock, and while no link leads to it.
 struct cpatch_session {
@@ -146,6 +157,10 @@ struct cpatch_session {
     /// What each program needs, enum cpatch_need; behind `code`. Null where that is.
     const uint8_t *_Nullable needs;
     struct cpatch_plan *_Nullable plans;
+    /// Plans whose module is gone: hits may still read the newest for a moment.
+    struct cpatch_plan *_Nullable retired;
+    uint64_t retired_at;
+    struct cpatch_watch watch;
     int32_t socket;        // that it came by, and ends with; -1: it stays
     uint32_t reserved;
 };
@@ -177,8 +192,11 @@ struct cpatch_link {
     uint64_t since;        // cpatch_process.clock when it was linked: returns of earlier calls are not its own
     uint32_t first_statistic;  // of the same probes
     uint32_t site;
-    uint64_t reserved[2];
+    uint32_t loader;       // CPATCH_LOADER_LINK: hits are the dynamic loader's; no probes
+    uint32_t unused;
+    uint64_t reserved;
 };
+enum { CPATCH_LOADER_LINK = 1u << 31 };
 _Static_assert(sizeof(struct cpatch_link) == 64, "a link is a cache line");
 
 /// One plan of a session, as mapped; its links and then their runs follow it in memory.
@@ -189,12 +207,23 @@ struct cpatch_plan {
     uint64_t own_size;     // bytes of this struct with its links and runs
     uint32_t link_count;
     uint32_t run_count;
-    uint64_t reserved[3];
+    uint64_t module_bias;  // as in csession_plan
+    uint32_t number;
+    uint32_t is_listed;    // the loader's list had the module when the plan came
+    uint32_t is_gone;      // and has it no more, which the controller does not know yet
+    uint32_t reserved;
     struct cpatch_link links[];
 };
 _Static_assert(sizeof(struct cpatch_plan) == 64, "a link is a cache line");
 static inline struct cpatch_link *_Nonnull cpatch_plan_link(struct cpatch_plan *_Nonnull plan, uint32_t index) {
     return &plan->links[index];
+}
+/// Where a session's first plan, and the one after a plan, is noted; for taking plans out.
+static inline struct cpatch_plan *_Nullable *_Nonnull cpatch_first_plan(struct cpatch_session *_Nonnull session) {
+    return &session->plans;
+}
+static inline struct cpatch_plan *_Nullable *_Nonnull cpatch_next_plan(struct cpatch_plan *_Nonnull plan) {
+    return &plan->next;
 }
 static inline struct cpatch_run *_Nonnull cpatch_plan_run(struct cpatch_plan *_Nonnull plan, uint32_t index) {
     return (struct cpatch_run *)&plan->links[plan->link_count] + index;
@@ -294,9 +323,57 @@ uint32_t cpatch_site_index(uint64_t address);
 int32_t cpatch_site_insert(uint32_t number);
 void cpatch_site_remove(uint32_t number);
 
-/// The agent's lock: one change of sessions and code at a time.
+/// The agent's lock: one change of sessions and code at a time, and none while the loader unmaps a library.
 void cpatch_lock(void);
 void cpatch_unlock(void);
+/// Takes the lock unless it is not to be had until `deadline` (CLOCK_MONOTONIC); for the thread that has the loader's.
+int32_t cpatch_lock_until(uint64_t deadline);
+/// Whether somebody has the lock.
+int32_t cpatch_is_locked(void);
+
+// ---- The dynamic loader (loader.c) ----
+//
+// The loader calls an empty function (r_debug.r_brk) before and after it changes its list of modules, with its lock held. All
+// of these are for the thread that is in that call.
+
+/// Whether the loader has completed a change; to be asked once at each call.
+int32_t cpatch_loader_is_at_rest(void);
+/// Whether its list has a module with this load bias.
+int32_t cpatch_loader_has(uint64_t bias);
+/// Whether a module with this load bias, or any with ~0, has come with this change: no code of it has run, no constructor either.
+int32_t cpatch_loader_is_fresh(uint64_t bias);
+/// Whether all changes since `cpatch_loader_begin` were seen; otherwise nothing counts as fresh.
+int32_t cpatch_loader_is_known(void);
+/// This change has been dealt with. Under the agent's lock, as is the next.
+void cpatch_loader_end(void);
+/// Begins to watch, once the site is in place; for any thread.
+void cpatch_loader_begin(void);
+/// As `cpatch_loader_has`, for any thread.
+int32_t cpatch_loader_lists(uint64_t bias);
+/// A change went unseen.
+void cpatch_loader_lose(void);
+/// Whether the loader is unmapping: what is left of a module must not be written to.
+int32_t cpatch_loader_removes(void);
+
+/// Takes over a loader's socket, under a number out of the program's way.
+void cpatch_watch_open(struct cpatch_watch *_Nonnull watch, int32_t descriptor);
+/// Whether the socket is still the same one.
+int32_t cpatch_watch_lives(const struct cpatch_watch *_Nonnull watch);
+void cpatch_watch_close(struct cpatch_watch *_Nonnull watch);
+/// As `cpatch_receive`, until `deadline` (CLOCK_MONOTONIC): -ETIMEDOUT.
+int32_t cpatch_receive_until(
+    int32_t socket, struct csession_message *_Nonnull message, int32_t *_Nonnull descriptors, uint64_t deadline);
+
+/// Whether a seccomp filter might kill the calling thread for a system call.
+int32_t cpatch_is_filtered(void);
+
+/// Has the calling thread do something of ours: no signal handler of the program runs, no probe sees it.
+struct cpatch_interlude {
+    uint64_t signals;
+    uint64_t hidden;
+};
+void cpatch_interlude_begin(struct cpatch_interlude *_Nonnull interlude);
+void cpatch_interlude_end(const struct cpatch_interlude *_Nonnull interlude);
 
 /// The session's socket that the controller left in UBPF_SOCKET; -1 when there is none or it is no such socket.
 int32_t cpatch_given_socket(void);
@@ -321,7 +398,8 @@ uint32_t cpatch_thread_count(void);
 
 /// Sends a message; 0 or -errno.
 int32_t cpatch_send(int32_t socket, const struct csession_message *_Nonnull message);
-/// Waits for a message with up to three descriptors; 0 or -errno (-EPIPE when the peer is gone).
+enum { CPATCH_DESCRIPTORS = 4 };
+/// Waits for a message with up to four descriptors; 0 or -errno (-EPIPE when the peer is gone).
 int32_t cpatch_receive(int32_t socket, struct csession_message *_Nonnull message, int32_t *_Nonnull descriptors);
 /// Maps all of a descriptor shared; its size in `size`, or null.
 uint8_t *_Nullable cpatch_map(int32_t descriptor, int32_t writable, uint64_t *_Nonnull size);

@@ -21,7 +21,7 @@
 
 #define CSESSION_MAGIC 0x3170646f7366706eull
 #define CSESSION_PLAN_MAGIC 0x316e616c70667062ull
-#define CSESSION_VERSION 4u
+#define CSESSION_VERSION 5u
 
 // How a byte range of a segment is given.
 struct csession_range {
@@ -76,7 +76,8 @@ struct csession_plan {
     uint32_t site_count;
     uint32_t probe_count;
     uint32_t fixup_count;
-    uint32_t reserved;
+    uint32_t number;             // of this plan in its target; 0: the first one, whose modules stay
+    uint64_t module_bias;        // other plans: load bias (l_addr) of the one module that has the sites; when it goes, the plan does
     uint64_t sites_offset;       // struct csession_site[site_count]
     uint64_t probes_offset;      // struct csession_probe[probe_count]
     uint64_t fixups_offset;      // struct csession_fixup[fixup_count]
@@ -128,6 +129,7 @@ enum csession_tactic {
 
 enum csession_site_flag {
     CSESSION_SITE_FUNCTION = 1,  // a function's first instruction: flags and the red zone are dead, [rsp] is the return address
+    CSESSION_SITE_LOADER = 2,    // the function that the dynamic loader calls at each change of its list (r_debug.r_brk)
 };
 
 // One place in the target's code that is patched, with every probe on it.
@@ -212,7 +214,7 @@ struct csession_shared {
 // Messages on the session's socket; fixed size, one datagram each (SOCK_SEQPACKET).
 enum csession_message_kind {
     CSESSION_HELLO = 1,     // agent → controller: ready; value = threads of the process; waits for what is asked of it
-    CSESSION_SESSION = 2,   // controller → agent: three descriptors attached (image, shared, plan)
+    CSESSION_SESSION = 2,   // controller → agent: three descriptors attached (image, shared, plan); a fourth is the loader's socket
     CSESSION_REFUSED = 3,   // controller → agent: go on without probes
     CSESSION_ATTACHED = 4,  // agent → controller: answer to SESSION and PLAN; value = number of sites patched
     CSESSION_EXITING = 5,   // agent → controller: exit handlers run; waits for the peer to close
@@ -222,7 +224,11 @@ enum csession_message_kind {
     CSESSION_HOLD = 10,     // agent → controller: stop the threads that block SIGTRAP or SIGILL, or their traps would be fatal
     CSESSION_GO = 11,       // controller → agent: they are stopped until RELEASE comes; error: they cannot be
     CSESSION_RELEASE = 12,  // agent → controller: the threads that it stopped may run on
-    CSESSION_MODULES = 9,   // agent → controller: the program loaded or unloaded a library
+    // On the loader's socket, which a session has that waits for libraries. The thread that opened a library speaks there.
+    CSESSION_MODULES = 9,     // agent → controller: there are libraries that have not run yet; value = count of these messages;
+                              // the thread waits for SEEN. error ETIMEDOUT: it did not wait any longer
+    CSESSION_SEEN = 13,       // controller → agent: answer to MODULES `value`, after the plans (MORE, the same value) for it
+    CSESSION_FORGOTTEN = 14,  // agent → controller: the module of plan `plan` is gone, and so is the plan
 };
 
 struct csession_message {
@@ -231,6 +237,8 @@ struct csession_message {
     uint64_t value;
     uint32_t site;     // with an error: the site it is about, or ~0
     uint32_t pid;
+    uint32_t plan;     // ATTACHED, FORGOTTEN: csession_plan.number
+    uint32_t reserved;
     char text[104];    // an explanation for people, NUL-terminated
 };
 

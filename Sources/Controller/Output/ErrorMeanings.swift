@@ -50,7 +50,8 @@ extension ErrorCode {
         case .fileUnreadable: ("A file that belongs to the process cannot be read.", "")
         case .notELF: ("A module of the process is no ELF file.", "")
         case .damagedFile: ("A module of the process contradicts itself.", "")
-        case .moduleNotLoaded: ("The module is not loaded in the process.", "The message lists those that are.")
+        case .moduleNotLoaded:
+            ("A library that was waited for was never loaded.", "`/proc/PID/maps` has the names of those that are.")
         case .unknownProgram: ("`--attach` or `--prog` names no program of the object.", "`ubpfrun inspect OBJECT`.")
         case .nothingToAttach: ("The object has no program that attaches to a process.", "")
         case .objectNotFound: ("No such object, source or tool.", "The message lists the tools.")
@@ -87,6 +88,11 @@ extension ErrorCode {
                 "The message has the instruction."
             )
         case .hitsMissed: ("Hits that ran no program: inside another probe, or no return slot was free.", "")
+        case .libraryMissed:
+            (
+                "A library was opened, and ran for a while without its probes: `ubpfrun` was too slow, or stopped.",
+                "Attach again while it is loaded."
+            )
         case .outputFailed: ("The output file cannot be written.", "")
         case .internalError: ("A bug of `ubpfrun`.", "Please report it.")
         case .badCases: ("A line of a case file makes no sense.", "The message says where; see Testing.md.")

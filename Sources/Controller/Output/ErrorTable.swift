@@ -61,6 +61,7 @@ package enum ErrorCode: String, CaseIterable, Sendable {
     case recordsLost = "U504"
     case programTrapped = "U505"
     case hitsMissed = "U506"
+    case libraryMissed = "U507"
     // Output.
     case outputFailed = "U601"
     case internalError = "U700"
@@ -82,7 +83,8 @@ package enum ErrorCode: String, CaseIterable, Sendable {
             .cannotPatch,
             .execFailed, .agentFailed, .compilerMissing, .kernelProgram, .sandboxed, .injectionFailed, .targetEnded:
             ExitCode.unavailable
-        case .mapFull, .stacksMissed, .recordsLost, .programTrapped, .hitsMissed, .unverified: ExitCode.success
+        case .mapFull, .stacksMissed, .recordsLost, .programTrapped, .hitsMissed, .libraryMissed, .unverified:
+            ExitCode.success
         case .socketFailed, .internalError: ExitCode.software
         case .targetBusy: ExitCode.busy
         case .casesFailed, .coverageTooLow: ExitCode.testsFailed
@@ -292,6 +294,41 @@ extension Failure {
         Failure(.nothingToAttach, "\(object) has no program that can be attached to a process")
     }
 
+}
+
+// MARK: - Libraries that are opened later
+
+extension Failure {
+    /// The loader's function cannot be patched, so a library that is not there cannot be waited for.
+    package static func loaderUnwatched(_ why: String) -> Failure {
+        Failure(
+            .cannotPatch,
+            "libraries that the program opens later cannot be waited for",
+            place: "_dl_debug_state",
+            why: why,
+            help: "end the debugger that watches them, or name only modules that are loaded"
+        )
+    }
+
+    package static func neverLoaded(_ names: [String]) -> Failure {
+        Failure(
+            .moduleNotLoaded,
+            names.map { "'\($0)' was never loaded" }.joined(separator: ", "),
+            help: "its probes were never set; is that how the program names it?"
+        )
+    }
+
+    package static func libraryMissed(_ name: String, _ times: Int) -> Failure {
+        Failure(
+            .libraryMissed,
+            "\(name) was used without probes (\(counted(times, "time")))",
+            why: "it was opened, and its program did not wait longer than 200 ms for ubpfrun"
+        )
+    }
+
+    package static func textRelocations(_ name: String) -> Failure {
+        Failure(.cannotPatch, "cannot patch \(name)", why: "the loader changes its code after this (DT_TEXTREL)")
+    }
 }
 
 // MARK: - Objects

@@ -105,7 +105,7 @@ package struct Place: Equatable, Sendable {
 }
 
 /// One program on one function.
-package struct AttachRequest: Sendable {
+package struct AttachRequest: Equatable, Sendable {
     /// Index into `ObjectSpec.programs`.
     package var program: Int
     package var name: String

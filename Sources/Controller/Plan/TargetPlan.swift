@@ -10,6 +10,8 @@ package struct TargetPlan {
     package var builder: PlanBuilder
     /// Bytes behind the first ones of each site that change with it.
     package private(set) var windows: [Range<UInt64>] = []
+    /// The dynamic loader's own function is among the sites.
+    package let watchesLoader: Bool
     private let programIndices: [Int: Int]
 
     package struct AttachedProbe: Equatable, Sendable {
@@ -35,9 +37,11 @@ package struct TargetPlan {
         _ resolver: ProbeResolver,
         programs: [Int: Int],
         allowsTraps: Bool = false,
+        watchesLoader: Bool = false,
         skipped: (String) -> Void
     ) throws(Failure) {
         builder = PlanBuilder()
+        self.watchesLoader = watchesLoader
         programIndices = programs
         var planner: SitePlanner
         do { planner = try SitePlanner(allowsTraps: allowsTraps) } catch {
@@ -85,10 +89,39 @@ package struct TargetPlan {
                 }
             }
         }
+        var loader: PatchPlan?
+        if watchesLoader {
+            let plan = try Self.loaderSite(resolver, &planner)
+            if sites[plan.address] == nil {
+                sites[plan.address] = (plan, [], [])
+                order.append(plan.address)
+            }
+            loader = plan
+        }
         for address in order {
             guard let site = sites[address] else { continue }
-            try add(site.plan, site.entries, site.returns)
+            try add(site.plan, site.entries, site.returns, isLoader: address == loader?.address)
         }
+    }
+
+    /// The empty function that the dynamic loader calls before and after it changes its list of modules (`r_debug.r_brk`,
+    /// <link.h>).
+    private static func loaderSite(_ resolver: ProbeResolver, _ planner: inout SitePlanner) throws(Failure) -> PatchPlan
+    {
+        // Its libc's name for it: ld-linux-x86-64.so.2, ld-2.31.so.
+        for module in resolver.maps.modules where module.name.hasPrefix("ld-") || module.name.hasPrefix("ld.so") {
+            let target: ProbeTarget
+            do {
+                let found = try resolver.resolve(module: module.path, symbol: "_dl_debug_state", offset: 0)
+                guard let first = found.first else { continue }
+                target = first
+            } catch { throw .loaderUnwatched(error.message) }
+            let plan: PatchPlan
+            do { plan = try planner.plan(target.function, offset: 0) } catch { throw .loaderUnwatched(error.why) }
+            do { try resolver.verify(plan, in: target) } catch { throw .loaderUnwatched(error.message) }
+            return plan
+        }
+        throw Failure.loaderUnwatched("its dynamic loader is unknown")
     }
 
     private struct Pending {
@@ -97,11 +130,16 @@ package struct TargetPlan {
         var plan: PatchPlan
     }
 
-    private mutating func add(_ plan: PatchPlan, _ entries: [Pending], _ returns: [Pending]) throws(Failure) {
+    private mutating func add(
+        _ plan: PatchPlan,
+        _ entries: [Pending],
+        _ returns: [Pending],
+        isLoader: Bool
+    ) throws(Failure) {
         let parameters = { (pending: Pending) in
             ProbeParameters(program: programIndices[pending.request.program] ?? 0, cookie: pending.request.cookie)
         }
-        let site = SiteParameters(
+        var site = SiteParameters(
             address: plan.address,
             island: plan.island,
             resume: plan.resume,
@@ -114,6 +152,7 @@ package struct TargetPlan {
             entries: entries.map(parameters),
             returns: returns.map(parameters)
         )
+        site.isLoader = isLoader
         let number: Int
         do { number = try builder.addSite(site) } catch { throw Failure(error) }
         if plan.window > 1 { windows.append(plan.address + 1..<plan.address + UInt64(min(plan.window, 5))) }

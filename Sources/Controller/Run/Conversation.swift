@@ -21,10 +21,12 @@ struct Conversation {
 
     /// Waits for the library, plans its probes and has them patched; the probes, in the order of their statistics.
     ///
-    /// `plan` makes the plan for the target's modules.
+    /// `plan` makes the plan for the target's modules; `loader` gets our end of the loader's socket where the plan has use for one,
+    /// else -1.
     func join(
         _ session: borrowing Session,
         _ loop: borrowing EventLoop,
+        loader: inout Int32,
         _ plan: (ProcessMaps) throws(Failure) -> TargetPlan
     ) throws(Failure) -> TargetPlan {
         do throws(Failure) {
@@ -52,7 +54,15 @@ struct Conversation {
             try? target.channel.send(CSESSION_REFUSED)
             throw error
         }
-        try target.channel.send(CSESSION_SESSION, descriptors: session.descriptors(with: file))
+        var descriptors = session.descriptors(with: file)
+        var far: Int32 = -1
+        defer { if far >= 0 { _ = close(far) } }
+        if made.watchesLoader {
+            let result = unsafe clinux_socket_pair(&loader, &far)
+            guard result == 0 else { throw Failure.socketFailed("socketpair", errno: -result) }
+            descriptors.append(far)
+        }
+        try target.channel.send(CSESSION_SESSION, descriptors: descriptors)
         target.isRunning = true
         try awaitAttached(made, loop)
         return made
@@ -85,14 +95,29 @@ struct Conversation {
 
     private func awaitAttached(_ plan: TargetPlan, _ loop: borrowing EventLoop) throws(Failure) {
         let message = try awaitAnswer(CSESSION_ATTACHED, loop, windows: plan.windows)
-        if message.error != 0 {
-            let probe = plan.probes.first { $0.site == Int(message.site) }
-            throw Failure.agentFailed(
-                messageText(message),
-                errno: Int32(message.error),
-                site: probe.map { "\($0.module):\($0.symbol)" }
-            )
-        }
+        if message.error != 0 { throw Self.refusal(message, plan) }
+    }
+
+    /// Has another plan patched while the target runs; the answer.
+    func more(
+        _ session: borrowing Session,
+        number: UInt32,
+        file: Int32,
+        windows: [Range<UInt64>],
+        _ loop: borrowing EventLoop
+    ) throws(Failure) -> csession_message {
+        try target.channel.send(CSESSION_MORE, value: session.identifier, plan: number, descriptors: [file])
+        return try awaitAnswer(CSESSION_ATTACHED, loop, windows: windows)
+    }
+
+    /// Why a plan could not be carried out.
+    static func refusal(_ message: csession_message, _ plan: TargetPlan) -> Failure {
+        let probe = plan.probes.first { $0.site == Int(message.site) }
+        return Failure.agentFailed(
+            messageText(message),
+            errno: Int32(message.error),
+            site: probe.map { "\($0.module):\($0.symbol)" }
+        )
     }
 
     /// The answer to what was asked last; until it comes, the threads stand still if the library asks.
@@ -116,7 +141,6 @@ struct Conversation {
                 let isHeld = held != nil
                 try target.channel.send(CSESSION_GO, error: isHeld ? 0 : UInt32(EPERM))
             case CSESSION_RELEASE.rawValue: held = nil
-            case CSESSION_MODULES.rawValue: continue
             default: throw Failure.internalError("libubpf.so answered with message \(message.kind)")
             }
         }

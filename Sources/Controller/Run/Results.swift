@@ -16,6 +16,8 @@ final class Results {
     private var probes: [TargetPlan.AttachedProbe]
     /// Modules of the targets when they joined; more come from the session.
     private var startModules: [ProcessMaps]
+    /// What came of libraries that were waited for; told with the statistics.
+    var libraries: [Failure] = []
     private var log: RingConsumer?
     private var rings: [RingConsumer] = []
     private var symbolizer: (count: Int, Symbolizer)?
@@ -51,7 +53,10 @@ final class Results {
     /// Takes in another target.
     func add(probes: [TargetPlan.AttachedProbe], modules: ProcessMaps?) {
         self.probes = probes
-        if let modules { startModules.append(modules) }
+        // A library that is opened again and again is one.
+        if let modules, !startModules.contains(where: { $0.modules == modules.modules }) {
+            startModules.append(modules)
+        }
         symbolizer = nil
     }
 
@@ -260,6 +265,7 @@ final class Results {
             messages.detail("stacks: \(stacks.stack_hits) remembered, \(stacks.stack_misses) walked\(checked)")
         }
         if missed > 0 { try warn(Failure.hitsMissed(missed)) }
+        for library in libraries { try warn(library) }
         for map in object.maps where map.contents == nil {
             guard let index = maps[map.name] else { continue }
             let found = MapView(view, index)

@@ -15,9 +15,10 @@ struct Supervision: ~Copyable {
     private let plan: AttachPlan
     private let assembly: SessionAssembly
     private let recipe: Recipe?
-    private var probes: [TargetPlan.AttachedProbe] = []
-    /// Where the probes of each kind of target start to count: the same program executed twice counts in the same places.
-    private var blocks: [(start: Int, names: [String])] = []
+    private let book = ProbeBook()
+    /// Of targets whose libraries are waited for, and what came of those that have ended.
+    private var watches: [LibraryWatch] = []
+    private var libraries = LibraryWatch.Outcome()
     private var listener: Listener?
     /// Held until all targets have joined.
     var turn: Turn?
@@ -75,7 +76,7 @@ struct Supervision: ~Copyable {
         let sink = try OutputSink(format: options.format ?? .text, path: options.output, pid: targets[0].pid)
         let results = Results(
             assembly,
-            probes: probes,
+            probes: book.probes,
             view: session.view,
             options: options,
             recipe: recipe,
@@ -83,6 +84,7 @@ struct Supervision: ~Copyable {
             messages: messages,
             modules: targets.compactMap(\.modules)
         )
+        for watch in watches { try takeIn(watch.start(session, book, loop), watch, results) }
         try announce(targets, sink, milliseconds: (monotonicNanoseconds() - started) / 1_000_000)
         let end: End
         do throws(Failure) {
@@ -92,6 +94,7 @@ struct Supervision: ~Copyable {
             throw error
         }
         detach(targets, session, loop)
+        results.libraries = outcome.warnings
         if end.wantsReport { try results.report(session.view, isFinal: true) }
         session.end()
         restore(targets, loop)
@@ -105,34 +108,86 @@ struct Supervision: ~Copyable {
     ) throws(Failure) {
         let requests = plan.requests
         let programs = assembly.programIndices
-        let known = blocks
+        let book = book
+        let isStrict = options.isStrict
         let hadAgent = target.injection?.wasResident ?? false
-        let next = probes.count
         let detail = messages.detail
-        let joined = try Conversation(target, name: commandName).join(session, loop) { maps throws(Failure) in
+        var awaited: [AttachRequest] = []
+        var loader: Int32 = -1
+        _ = try Conversation(target, name: commandName).join(session, loop, loader: &loader) {
+            maps throws(Failure) in
             let resolver = ProbeResolver(maps: maps)
             resolver.leavesChecksToAgent = hadAgent
+            awaited = Self.awaited(requests, resolver, isStrict: isStrict, isRunning: target.kind == .attached)
             var made = try TargetPlan(
-                requests,
+                requests.filter { !awaited.contains($0) },
                 resolver,
                 programs: programs,
                 // An int3 stays for as long as the probe: it would kill a thread that blocks its signal.
                 allowsTraps: ThreadAudit.threads(of: target.pid, blocking: ThreadAudit.traps).isEmpty,
+                watchesLoader: !awaited.isEmpty,
                 skipped: { detail("left out: \($0)") }
             )
             for probe in made.probes { detail(probe.explanation) }
-            let names = made.names
-            made.builder.firstStatistic = known.first { $0.names == names }?.start ?? next
+            book.place(&made)
             return made
         }
-        if !blocks.contains(where: { $0.names == joined.names }) {
-            blocks.append((next, joined.names))
-            probes += joined.probes
+        guard loader >= 0 else { return }
+        watches.append(
+            LibraryWatch(
+                target,
+                channel: Channel(Descriptor(adopting: loader)),
+                requests: awaited,
+                programs: programs,
+                messages: messages
+            )
+        )
+    }
+
+    /// Requests whose module is not there yet, or may go.
+    private static func awaited(
+        _ requests: [AttachRequest],
+        _ resolver: ProbeResolver,
+        isStrict: Bool,
+        isRunning: Bool
+    ) -> [AttachRequest] {
+        // A program that has just been started has only what stays.
+        let permanent = isRunning ? resolver.maps.permanentModules() : resolver.maps.modules
+        return requests.filter { request in
+            guard let name = request.place.module else { return false }
+            guard resolver.isLoaded(name) else { return !isStrict }
+            let modules = resolver.modules(named: name)
+            return !modules.isEmpty && !modules.contains { permanent.contains($0) }
         }
+    }
+
+    /// Takes in what a watch has found.
+    private func takeIn(_ news: [LibraryWatch.News], _ watch: LibraryWatch, _ results: Results) throws(Failure) {
+        for item in news {
+            results.add(probes: book.probes, modules: item.maps)
+            let text = "attached \(counted(item.plan.probes.count, "probe")) to \(item.name) of \(watch.target.name)"
+            if item.isFirst { messages.status(text) } else { messages.detail(text) }
+            if item.isFirst { for probe in item.plan.probes { messages.detail(probe.explanation) } }
+        }
+    }
+
+    /// Lets go of the watches of targets that have ended.
+    private mutating func retireWatches(_ targets: [Target]) {
+        let gone = watches.filter { watch in watch.target.hasEnded || !targets.contains { $0 === watch.target } }
+        for watch in gone { libraries.add(watch.outcome) }
+        watches.removeAll { watch in gone.contains { $0 === watch } }
+    }
+
+    /// What came of the libraries that were waited for.
+    private var outcome: LibraryWatch.Outcome {
+        var outcome = libraries
+        for watch in watches { outcome.add(watch.outcome) }
+        return outcome
     }
 
     /// Takes the probes out of targets that go on without us.
     private func detach(_ targets: [Target], _ session: borrowing Session, _ loop: borrowing EventLoop) {
+        for watch in watches { watch.close() }
         for target in targets where !target.hasEnded {
             guard target.kind == .attached, !Conversation(target, name: target.name).leave(session, loop) else {
                 continue
@@ -169,7 +224,10 @@ struct Supervision: ~Copyable {
 
     private func announce(_ targets: [Target], _ sink: OutputSink, milliseconds: UInt64) throws(Failure) {
         let names = targets.map { "\($0.name) (pid \($0.pid))" }.joined(separator: ", ")
-        messages.status("attached \(counted(probes.count, "probe")) to \(names) in \(milliseconds) ms, Ctrl-C to stop")
+        let count = counted(book.probes.count, "probe")
+        messages.status("attached \(count) to \(names) in \(milliseconds) ms, Ctrl-C to stop")
+        let missing = outcome.missing
+        if !missing.isEmpty { messages.status("waiting for \(missing.joined(separator: ", "))") }
         if sink.format == .json {
             var writer = JSONWriter()
             writer.object { record in
@@ -180,7 +238,7 @@ struct Supervision: ~Copyable {
                 record.member("time", timeText())
             }
             try sink.line(writer.text)
-            try sink.line(jsonRecord("attached_probes") { $0.member("probes", probes.count) })
+            try sink.line(jsonRecord("attached_probes") { $0.member("probes", book.probes.count) })
         }
         if let descriptor = options.readyDescriptor {
             _ = writeAll(descriptor, "ready\n")
@@ -206,7 +264,13 @@ struct Supervision: ~Copyable {
             let count = targets.count
             let events = try loop.wait(
                 targets.map(\.endDescriptor) + targets.map(Self.watchedSocket) + [listenerDescriptor]
+                    + watches.map(\.descriptor)
             )
+            // A thread of a target waits for this.
+            for (index, watch) in watches.enumerated() where events.ready[2 * count + 1 + index] {
+                try takeIn(watch.answer(session, book, loop), watch, results)
+                if watch.isClosed { messages.detail("\(watch.target.name) does not tell of its libraries any more") }
+            }
             if events.pollRings { try results.drain() }
             for (index, target) in targets.enumerated() {
                 if events.ready[index] { target.noteEnd() }
@@ -215,7 +279,11 @@ struct Supervision: ~Copyable {
                 target.noteEnd()
                 if let next = try successor(of: target, session, loop) {
                     targets.append(next)
-                    results.add(probes: probes, modules: next.modules)
+                    results.add(probes: book.probes, modules: next.modules)
+                    retireWatches(targets)
+                    for watch in watches where watch.target === next {
+                        try takeIn(watch.start(session, book, loop), watch, results)
+                    }
                 }
             }
             if events.ready[2 * count] { try welcome(&targets, loop, session, results) }
@@ -270,7 +338,8 @@ struct Supervision: ~Copyable {
         // The process that executed it may be a target itself: it is one still, with another program.
         targets.removeAll { $0.kind == .follower && ($0.pid == target.pid || $0.hasEnded) }
         targets.append(target)
-        results.add(probes: probes, modules: target.modules)
+        results.add(probes: book.probes, modules: target.modules)
+        retireWatches(targets)
         messages.detail("followed \(target.name) (pid \(target.pid))")
     }
 

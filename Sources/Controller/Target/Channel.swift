@@ -37,6 +37,7 @@ package struct Channel: ~Copyable, Sendable {
         _ kind: csession_message_kind,
         value: UInt64 = 0,
         error: UInt32 = 0,
+        plan: UInt32 = 0,
         descriptors: [Int32] = []
     )
         throws(Failure)
@@ -46,6 +47,7 @@ package struct Channel: ~Copyable, Sendable {
         message.site = UInt32.max
         message.value = value
         message.error = error
+        message.plan = plan
         let result = unsafe withUnsafeBytes(of: &message) { bytes -> Int32 in
             guard let base = bytes.baseAddress else { return 0 }
             return unsafe clinux_send(socket.number, base, UInt64(bytes.count), descriptors, UInt32(descriptors.count))

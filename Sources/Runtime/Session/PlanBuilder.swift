@@ -4,6 +4,8 @@ import CSession
 package struct PlanBuilder {
     /// Where this plan's probes start to count; may be a range that another target counts in already.
     package var firstStatistic: Int
+    /// For the sites of a module that may go: a number that no other plan of the target has, and the module's load bias.
+    package var module: (number: UInt32, bias: UInt64) = (0, 0)
     private let capacity: Int
     private var sites: [csession_site] = []
     private var probes: [csession_probe] = []
@@ -31,6 +33,7 @@ package struct PlanBuilder {
         it.window = site.window
         it.tactic = site.tactic.rawValue
         it.flags = site.isFunction ? CSESSION_SITE_FUNCTION.rawValue : 0
+        if site.isLoader { it.flags |= CSESSION_SITE_LOADER.rawValue }
         it.code_offset = UInt32(code.count)
         it.code_size = UInt32(site.code.count)
         it.first_fixup = UInt32(fixups.count)
@@ -59,6 +62,8 @@ package struct PlanBuilder {
         header.version = CSESSION_VERSION
         header.first_statistic = UInt32(firstStatistic)
         header.session_id = identifier
+        header.number = module.number
+        header.module_bias = module.bias
         header.site_count = UInt32(sites.count)
         header.probe_count = UInt32(probes.count)
         header.fixup_count = UInt32(fixups.count)

@@ -39,14 +39,12 @@ package struct PlanView {
         }
         guard header.session_id == image.session_id else { throw .damaged("plan", "it belongs to another session") }
         guard header.size <= UInt64(size) else { throw .damaged("plan", "\(size) bytes of \(header.size)") }
-        let tables: [(UInt64, UInt64, Int)] = [
-            (header.sites_offset, UInt64(header.site_count), MemoryLayout<csession_site>.stride),
-            (header.probes_offset, UInt64(header.probe_count), MemoryLayout<csession_probe>.stride),
-            (header.fixups_offset, UInt64(header.fixup_count), MemoryLayout<csession_fixup>.stride),
-            (header.code.offset, header.code.size, 1),
-        ]
-        for (offset, count, stride) in tables where !fits(offset, count, UInt64(stride), in: header.size) {
-            throw .damaged("plan", "a table at \(offset) ends beyond \(header.size)")
+        // No array: this also runs where nothing may be allocated.
+        try check(header.sites_offset, header.site_count, MemoryLayout<csession_site>.stride, header.size)
+        try check(header.probes_offset, header.probe_count, MemoryLayout<csession_probe>.stride, header.size)
+        try check(header.fixups_offset, header.fixup_count, MemoryLayout<csession_fixup>.stride, header.size)
+        guard fits(header.code.offset, header.code.size, 1, in: header.size) else {
+            throw .damaged("plan", "its code at \(header.code.offset) ends beyond \(header.size)")
         }
         guard UInt64(header.first_statistic) + UInt64(header.probe_count) <= UInt64(image.statistics_capacity) else {
             throw .damaged("plan", "its probes count beyond the statistics")
@@ -64,6 +62,12 @@ package struct PlanView {
             guard it.program < image.program_count, it.site < header.site_count else {
                 throw .damaged("plan", "probe \(index) names no program or site")
             }
+        }
+    }
+
+    private func check(_ offset: UInt64, _ count: UInt32, _ stride: Int, _ size: UInt64) throws(SessionError) {
+        guard fits(offset, UInt64(count), UInt64(stride), in: size) else {
+            throw .damaged("plan", "a table at \(offset) ends beyond \(size)")
         }
     }
 }

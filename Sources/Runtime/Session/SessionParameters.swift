@@ -26,6 +26,8 @@ package struct SiteParameters: Sendable {
     package var fixups: [csession_fixup]
     package var entries: [ProbeParameters]
     package var returns: [ProbeParameters]
+    /// The dynamic loader's own function, whose hits tell of libraries.
+    package var isLoader = false
 
     package init(
         address: UInt64,
