@@ -1,10 +1,12 @@
 """Cases with targets of our own, which check themselves."""
 import os
 import random
+import re
+import subprocess
 import time
 
 import process
-from harness import Attachment, Failed, Target, clean, look, need, records, toggle
+from harness import PATIENCE, UBPFRUN, Attachment, Failed, Target, clean, look, need, records, toggle
 
 THREADS = "16"
 
@@ -158,6 +160,36 @@ def storm(name, probes):
             target.discard()
 
     return case
+
+
+def late_libraries(context, book):
+    """Sixteen threads open and close a library whose function is probed as it appears: every call counts, started or attached to."""
+    rounds = context.size(400, 30)
+    plugin = f"{context.build}/plugin.so"
+    command = [f"{context.build}/storms", "plugins", plugin]
+    where = latency("plugin.so", "plugin_work")
+    done = subprocess.run(
+        [UBPFRUN, "-j", "funclatency", *where, "--", *command, str(rounds)],
+        cwd=context.work, capture_output=True, text=True, timeout=PATIENCE * 10, check=False,
+    )
+    need(done.returncode == 0, f"it ends with {done.returncode}: {done.stderr[-600:]}")
+    calls = int(re.search(r"^calls (\d+)$", done.stderr, re.M).group(1))
+    late = re.search(r"was used without probes .(\d+)", done.stderr)
+    hits = [probe["hits"] for probe in records(done.stdout, "stats")[0]["probes"]]
+    need(late or hits == [calls, calls], f"{calls} calls, counted {hits}: {done.stderr[-600:]}")
+    target = Target(command, context.work)
+    try:
+        before = look(target.pid)
+        count = context.size(40, 3)
+        more, missed = toggle(target, context.work, count, *where, program=("funclatency",), duration=0.3)
+        _, found = process.settled(before, ("threads", "files", "descriptors"))
+        need(not found, f"{found}")
+        text, code = target.finish()
+        need((text, code) == ("plugins: good, rounds some", 0), f"it ends with {code}, {text!r}: {target.complaints()}")
+        note = f"{calls:,} calls of a started program, counted {hits[0]:,}; then {more:,} hits, {missed:,} missed"
+        book.add("libraries opened by 16 threads", count + 1, count + 1, int(hits != [calls, calls]), note)
+    finally:
+        target.discard()
 
 
 def exceptions(context, book):
@@ -323,6 +355,7 @@ def cases():
         ("exceptions", exceptions),
         ("thread-inside", thread_inside),
         ("two-sessions", two_sessions),
+        ("late-libraries", late_libraries),
         ("another-hooker", another_hooker),
         ("foreign-patch", foreign_patch),
     ]
