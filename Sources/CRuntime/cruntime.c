@@ -2,6 +2,7 @@
 #include "cruntime.h"
 #include "cruntime_dynamic.h"
 
+#include <sys/stat.h>
 #include <cpuid.h>
 
 #include <dlfcn.h>
@@ -46,6 +47,20 @@ uint32_t cruntime_cpu(void) {
     unsigned cpu = 0;
     cruntime_syscall(SYS_getcpu, (int64_t)&cpu, 0, 0, 0, 0, 0);
     return cpu;
+}
+
+uint32_t cruntime_numa_node(void) {
+    unsigned node = 0;
+    cruntime_syscall(SYS_getcpu, 0, (int64_t)&node, 0, 0, 0, 0);
+    return node;
+}
+
+int64_t cruntime_pid_namespace(uint64_t *device, uint64_t *inode) {
+    struct stat status;
+    int64_t failed = cruntime_syscall(SYS_stat, (int64_t)"/proc/self/ns/pid", (int64_t)&status, 0, 0, 0, 0);
+    *device = failed ? 0 : status.st_dev;
+    *inode = failed ? 0 : status.st_ino;
+    return failed;
 }
 
 uint32_t cruntime_tid(void) { return (uint32_t)cruntime_syscall(SYS_gettid, 0, 0, 0, 0, 0, 0); }

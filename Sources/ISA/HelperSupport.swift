@@ -37,11 +37,12 @@ extension Helper {
             .tracePrintk, .getCurrentComm, .ringbufSubmit, .ringbufDiscard, .ringbufQuery, .probeRead, .tailCall,
             .getStackid, .probeReadStr, .probeReadUser, .probeReadKernel, .probeReadUserStr, .probeReadKernelStr,
             .ringbufReserve, .strncmp, .mapUpdateElem, .getStack, .ringbufOutput, .forEachMapElem, .loop,
-            .perfEventOutput, .iterNumNew, .iterNumNext, .iterNumDestroy:
+            .perfEventOutput, .getNumaNodeId, .jiffies64, .strtol, .strtoul, .copyFromUser, .snprintf, .traceVprintk,
+            .getNsCurrentPidTgid, .iterNumNew, .iterNumNext, .iterNumDestroy:
             .implemented
         case .mapPushElem, .mapPopElem, .mapPeekElem:
             .refused(.queue)
-        case .getCurrentTask, .currentTaskUnderCgroup, .getNsCurrentPidTgid, .getTaskStack, .getCurrentTaskBtf,
+        case .getCurrentTask, .currentTaskUnderCgroup, .getTaskStack, .getCurrentTaskBtf,
             .taskPtRegs, .findVma, .copyFromUserTask:
             .refused(.task)
         case .probeWriteUser, .overrideReturn, .sendSignal, .sendSignalThread, .setRetval:
@@ -73,9 +74,8 @@ extension Helper {
             .taskStorageGet, .taskStorageDelete, .bprmOptsSet, .imaInodeHash, .sysBpf, .btfFindByNameKind,
             .sysClose, .kallsymsLookupName, .getRetval, .imaFileHash, .cgrpStorageGet, .cgrpStorageDelete:
             .refused(.kernel)
-        case .getNumaNodeId, .jiffies64, .spinLock, .spinUnlock, .strtol, .strtoul, .copyFromUser, .snprintfBtf,
-            .snprintf, .timerInit,
-            .timerSetCallback, .timerStart, .timerCancel, .traceVprintk, .getFuncArg, .getFuncRet,
+        case .spinLock, .spinUnlock, .snprintfBtf, .timerInit, .timerSetCallback, .timerStart, .timerCancel,
+            .getFuncArg, .getFuncRet,
             .getFuncArgCnt, .kptrXchg, .mapLookupPercpuElem, .dynptrFromMem, .ringbufReserveDynptr,
             .ringbufSubmitDynptr, .ringbufDiscardDynptr, .dynptrRead, .dynptrWrite, .dynptrData,
             .userRingbufDrain:

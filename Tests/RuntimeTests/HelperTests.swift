@@ -131,6 +131,103 @@ import Testing
         }
     }
 
+    /// `bpf_snprintf` into every size of buffer, and `bpf_trace_vprintk`, with an array of arguments.
+    @Test(
+        arguments: [
+            (
+                "%d %u %x %llx %c|%5d|%05d", [UInt64(bitPattern: -1), 7, 255, UInt64.max, 65, 42, 42],
+                "-1 7 ff ffffffffffffffff A|   42|00042"
+            ),
+            ("no arguments", [], "no arguments"), ("%%", [], "%"), ("extra %d", [1, 2, 3], "extra 1"), ("", [], ""),
+        ] as [(String, [UInt64], String)]
+    )
+    func printingOfLists(_ format: String, _ arguments: [UInt64], _ expected: String) throws {
+        let fixture = try fixture(logs: true)
+        try fixture.context { context in
+            let base = context.pointee.stack_low
+            let memory = try #require(UnsafeMutablePointer<UInt8>(bitPattern: UInt(base)))
+            let words = try #require(UnsafeMutablePointer<UInt64>(bitPattern: UInt(base + 128)))
+            for (index, byte) in (Array(format.utf8) + [0]).enumerated() { memory[index] = byte }
+            for (index, word) in arguments.enumerated() { words[index] = word }
+            let bytes = UInt64(arguments.count * 8)
+            let list = arguments.isEmpty ? 0 : base + 128
+            for size in [0, 1, 2, expected.utf8.count, expected.utf8.count + 1, 64] {
+                for index in 0..<96 { memory[256 + index] = 0xee }
+                let status = callHelper(context, 165, base + 256, UInt64(size), base, list, bytes)
+                #expect(Int64(bitPattern: status) == Int64(expected.utf8.count + 1))
+                let written = (0..<96).map { memory[256 + $0] }.prefix { $0 != 0xee }
+                #expect(Array(written) == (size == 0 ? [] : Array(expected.utf8.prefix(size - 1)) + [0]))
+            }
+            let status = callHelper(context, 177, base, UInt64(format.utf8.count + 1), list, bytes, 0)
+            #expect(Int64(bitPattern: status) == Int64(expected.utf8.count))
+            var consumer = RingConsumer(fixture.map(3))
+            let next = consumer.next()
+            #expect(String(decoding: try #require(next)[LogRecord.headerSize...], as: UTF8.self) == expected)
+            #expect(context.pointee.trap.kind == 0)
+        }
+    }
+
+    @Test func listsThatMakeNoSense() throws {
+        try fixture(logs: true).context { context in
+            let base = context.pointee.stack_low
+            let memory = try #require(UnsafeMutablePointer<UInt8>(bitPattern: UInt(base)))
+            for (index, byte) in Array("%d\0".utf8).enumerated() { memory[index] = byte }
+            let sizes: [(UInt64, UInt64)] = [(base + 128, 0), (0, 8), (base + 128, 7), (base + 128, 104)]
+            for (list, size) in sizes {
+                #expect(Int64(bitPattern: callHelper(context, 165, base + 256, 8, base, list, size)) == Errno.invalid)
+                #expect(Int64(bitPattern: callHelper(context, 177, base, 3, list, size, 0)) == Errno.invalid)
+            }
+            #expect(context.pointee.trap.kind == 0)
+        }
+    }
+
+    /// What is at an address: IPv4 addresses and strings with the kernel's names for them.
+    @Test func printingOfMemory() throws {
+        let fixture = try fixture(logs: true)
+        try fixture.context { context in
+            let base = context.pointee.stack_low
+            let memory = try #require(UnsafeMutablePointer<UInt8>(bitPattern: UInt(base)))
+            let words = try #require(UnsafeMutablePointer<UInt64>(bitPattern: UInt(base + 128)))
+            for (index, byte) in Array("%pI4 %pi4 %s %pks %pus %px %pI4\0".utf8).enumerated() { memory[index] = byte }
+            for (index, byte) in ([10, 0, 200, 1] + Array("name\0".utf8)).enumerated() { memory[64 + index] = byte }
+            for (index, word) in [base + 64, base + 64, base + 68, base + 68, base + 68, 0xabc, 16].enumerated() {
+                words[index] = word
+            }
+            let length = callHelper(context, 165, base + 256, 200, base, base + 128, 56)
+            let text = (0..<Int(length) - 1).map { memory[256 + $0] }
+            let expected = "10.0.200.1 010.000.200.001 name name name 0000000000000abc (efault)"
+            #expect(String(decoding: text, as: UTF8.self) == expected)
+        }
+    }
+
+    @Test func placesOfTheProcess() throws {
+        try fixture().context { context in
+            let base = context.pointee.stack_low
+            let words = try #require(UnsafeMutablePointer<UInt32>(bitPattern: UInt(base)))
+            var status = stat()
+            try #require(stat("/proc/self/ns/pid", &status) == 0)
+            let (device, inode) = (UInt64(status.st_dev), UInt64(status.st_ino))
+            #expect(callHelper(context, 120, device, inode, base, 8, 0) == 0)
+            #expect(words[1] == UInt32(getpid()) && words[0] != 0)
+            for (device, inode, size) in [(device, inode + 1, 8), (device + 1, inode, 8), (device, inode, 4)]
+                as [(UInt64, UInt64, UInt64)]
+            {
+                words[0] = 9
+                #expect(Int64(bitPattern: callHelper(context, 120, device, inode, base, size, 0)) == Errno.invalid)
+                #expect(words[0] == 0)
+            }
+            var node: UInt32 = 99
+            #expect(
+                cruntime_syscall(309, 0, Int64(Int(bitPattern: withUnsafeMutablePointer(to: &node) { $0 })), 0, 0, 0, 0)
+                    == 0
+            )
+            #expect(callHelper(context, 42, 0, 0, 0, 0, 0) == UInt64(node))
+            let jiffies = callHelper(context, 118, 0, 0, 0, 0, 0)
+            let now = callHelper(context, 5, 0, 0, 0, 0, 0) / 4_000_000
+            #expect(now >= jiffies && now - jiffies < 250)
+        }
+    }
+
     @Test func badFormats() throws {
         try fixture(logs: true).context { context in
             let address = context.pointee.stack_low

@@ -177,6 +177,12 @@ CRUNTIME_RT uint64_t cruntime_tai_ns(void);
 /// The CPU that the caller runs on (rseq where glibc registered it, else getcpu).
 CRUNTIME_RT uint32_t cruntime_cpu(void);
 
+/// The NUMA node that the caller runs on (getcpu).
+CRUNTIME_RT uint32_t cruntime_numa_node(void);
+
+/// Device and inode of the process's PID namespace, as stat(2) has them; 0 or -errno.
+CRUNTIME_RT int64_t cruntime_pid_namespace(uint64_t *_Nonnull device, uint64_t *_Nonnull inode);
+
 /// Thread id of the caller, from the kernel.
 CRUNTIME_RT uint32_t cruntime_tid(void);
 

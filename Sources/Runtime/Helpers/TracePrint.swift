@@ -24,8 +24,113 @@ func tracePrint(
     guard let bytes = unsafe readable(context, format, size) else { return 0 }
     let text = unsafe bytes.assumingMemoryBound(to: UInt8.self)
     guard size > 0, unsafe text[Int(size) &- 1] == 0 else { return Failure.invalid }
+    return unsafe log(context, text, Int(size) &- 1, TextArguments(list: nil, count: 3, first: a, second: b, third: c))
+}
+
+/// `long bpf_trace_vprintk(fmt, fmt_size, data, data_len)`.
+@_noLocks
+func tracePrintList(
+    _ context: UnsafeMutablePointer<cruntime_context>,
+    _ format: UInt64,
+    _ length: UInt64,
+    _ data: UInt64,
+    _ dataLength: UInt64
+) -> Int64 {
+    let size = length & 0xffff_ffff
+    guard let bytes = unsafe readable(context, format, size) else { return 0 }
+    let text = unsafe bytes.assumingMemoryBound(to: UInt8.self)
+    guard size > 0, unsafe text[Int(size) &- 1] == 0 else { return Failure.invalid }
+    guard let arguments = unsafe argumentList(context, data, dataLength & 0xffff_ffff) else { return Failure.invalid }
+    return unsafe log(context, text, Int(size) &- 1, arguments)
+}
+
+/// `long bpf_snprintf(str, str_size, fmt, data, data_len)`: the length that the whole text has with its NUL.
+@_noLocks
+func printText(
+    _ context: UnsafeMutablePointer<cruntime_context>,
+    _ buffer: UInt64,
+    _ bufferLength: UInt64,
+    _ format: UInt64,
+    _ data: UInt64,
+    _ dataLength: UInt64
+) -> Int64 {
+    let size = bufferLength & 0xffff_ffff
+    guard let arguments = unsafe argumentList(context, data, dataLength & 0xffff_ffff) else { return Failure.invalid }
+    var length: UInt64 = 0
+    while true {
+        guard let byte = unsafe readable(context, format &+ length, 1) else { return 0 }
+        if unsafe byte.assumingMemoryBound(to: UInt8.self)[0] == 0 { break }
+        length &+= 1
+    }
+    guard let bytes = unsafe readable(context, format, length &+ 1) else { return 0 }
+    let text = unsafe bytes.assumingMemoryBound(to: UInt8.self)
+    var measure = unsafe TextWriter(nil, capacity: 65536)
+    let status = unsafe write(&measure, text, Int(length), arguments)
+    if status != 0 { return status }
+    if size > 0 {
+        guard let place = unsafe writable(context, buffer, size) else { return 0 }
+        let to = unsafe place.assumingMemoryBound(to: UInt8.self)
+        var writer = unsafe TextWriter(to, capacity: Int(size) &- 1)
+        unsafe _ = write(&writer, text, Int(length), arguments)
+        unsafe to[writer.count] = 0
+    }
+    return Int64(measure.count) &+ 1
+}
+
+/// The arguments of a text: a program's array, or three registers.
+@safe
+private struct TextArguments {
+    let list: UnsafePointer<UInt64>?
+    let count: Int
+    var first: UInt64 = 0
+    var second: UInt64 = 0
+    var third: UInt64 = 0
+
+    @_noLocks
+    init(list: UnsafePointer<UInt64>?, count: Int, first: UInt64, second: UInt64, third: UInt64) {
+        unsafe self.list = unsafe list
+        self.count = count
+        self.first = first
+        self.second = second
+        self.third = third
+    }
+
+    @_noLocks
+    func value(_ index: Int) -> UInt64 {
+        if let list = unsafe list { return unsafe list[index] }
+        return index == 0 ? first : index == 1 ? second : third
+    }
+}
+
+/// An array of up to twelve 64-bit arguments (MAX_BPRINTF_VARARGS of include/linux/bpf.h); nil where it makes no sense.
+@_noLocks
+private func argumentList(
+    _ context: UnsafeMutablePointer<cruntime_context>,
+    _ data: UInt64,
+    _ length: UInt64
+) -> TextArguments? {
+    guard length % 8 == 0, length <= 96, length == 0 || data != 0 else { return nil }
+    if length == 0 { return unsafe TextArguments(list: nil, count: 0, first: 0, second: 0, third: 0) }
+    guard let bytes = unsafe readable(context, data, length) else { return nil }
+    return unsafe TextArguments(
+        list: bytes.assumingMemoryBound(to: UInt64.self),
+        count: Int(length / 8),
+        first: 0,
+        second: 0,
+        third: 0
+    )
+}
+
+/// Writes a line into the session's log ring; its length.
+@_noLocks
+private func log(
+    _ context: UnsafeMutablePointer<cruntime_context>,
+    _ text: UnsafePointer<UInt8>,
+    _ length: Int,
+    _ arguments: TextArguments
+) -> Int64 {
     var measure = unsafe TextWriter(nil, capacity: 1024)
-    let status = unsafe write(&measure, text, Int(size) &- 1, a, b, c)
+    let status = unsafe write(&measure, text, length, arguments)
     if status != 0 { return status }
     guard let session = unsafe SessionView(context) else { return Int64(measure.count) }
     let ring = unsafe session.header.pointee.log_map
@@ -41,7 +146,7 @@ func tracePrint(
     unsafe cruntime_copy(record.advanced(by: LogRecord.commOffset), &comm, 16)
     // A string may have changed since it was measured: what is missing is blank, what is too much is cut.
     var writer = unsafe TextWriter(record.advanced(by: 32).assumingMemoryBound(to: UInt8.self), capacity: measure.count)
-    unsafe _ = write(&writer, text, Int(size) &- 1, a, b, c)
+    unsafe _ = write(&writer, text, length, arguments)
     while writer.count < measure.count { writer.put(0x20) }
     unsafe map.ringCommit(record, size: total, discards: false)
     return Int64(measure.count)
@@ -120,6 +225,22 @@ private struct TextWriter {
         }
     }
 
+    /// The four bytes at an address as an IPv4 address.
+    @_noLocks
+    mutating func putAddress(at address: UInt64, width: Int) {
+        var bytes: UInt64 = 0
+        guard unsafe cruntime_read(&bytes, address, 4) == 0 else {
+            putFault()
+            return
+        }
+        var index: UInt64 = 0
+        while index < 4 {
+            if index > 0 { put(0x2e) }
+            put(bytes >> (8 &* index) & 255, base: 10, isNegative: false, width: width, pad: 0x30, isUpper: false)
+            index &+= 1
+        }
+    }
+
     @_noLocks
     private mutating func putFault() {
         put(0x28)
@@ -140,6 +261,8 @@ private struct Conversion {
     var pad: UInt8 = 0x20
     /// `l` or `ll`: all 64 bits.
     var isLong = false
+    /// An IPv4 address; `i` writes leading zeros.
+    var isAddress = false
     var kind: UInt8 = 0
 }
 
@@ -161,6 +284,20 @@ private func parse(_ text: UnsafePointer<UInt8>, _ index: Int, _ length: Int) ->
     }
     if it.end < length { it.kind = unsafe text[it.end] }
     it.end &+= 1
+    guard it.kind == 0x70, it.end < length else { return it }
+    // %pks and %pus are strings; %px and %pK addresses; %pi4 and %pI4 what is at the address.
+    let next = unsafe text[it.end]
+    let after = it.end &+ 1 < length ? unsafe text[it.end &+ 1] : 0
+    if next == 0x6b || next == 0x75, after == 0x73 {
+        it.kind = 0x73
+        it.end &+= 2
+    } else if next == 0x78 || next == 0x4b {
+        it.end &+= 1
+    } else if next == 0x69 || next == 0x49, after == 0x34 {
+        it.kind = next
+        it.isAddress = true
+        it.end &+= 2
+    }
     return it
 }
 
@@ -170,9 +307,7 @@ private func write(
     _ writer: inout TextWriter,
     _ format: UnsafePointer<UInt8>,
     _ length: Int,
-    _ a: UInt64,
-    _ b: UInt64,
-    _ c: UInt64
+    _ arguments: TextArguments
 ) -> Int64 {
     var index = 0
     var used = 0
@@ -190,9 +325,8 @@ private func write(
         }
         let it = unsafe parse(format, index, length)
         index = it.end
-        // Three arguments fit into the helper's registers.
-        if used >= 3 { return Failure.invalid }
-        let argument = used == 0 ? a : used == 1 ? b : c
+        if used >= arguments.count { return Failure.invalid }
+        let argument = arguments.value(used)
         used &+= 1
         guard put(&writer, it, argument) else { return Failure.invalid }
     }
@@ -203,6 +337,10 @@ private func write(
 @_noLocks
 private func put(_ writer: inout TextWriter, _ it: Conversion, _ argument: UInt64) -> Bool {
     let value = it.isLong ? argument : argument & 0xffff_ffff
+    if it.isAddress {
+        writer.putAddress(at: argument, width: it.kind == 0x69 ? 3 : 1)
+        return true
+    }
     switch it.kind {
     case 0x64, 0x69:  // d i
         let number = it.isLong ? Int64(bitPattern: argument) : Int64(Int32(truncatingIfNeeded: argument))

@@ -11,6 +11,7 @@ enum Failure {
     static var exists: Int64 { @_noLocks get { -17 } }
     static var invalid: Int64 { @_noLocks get { -22 } }
     static var noSpace: Int64 { @_noLocks get { -28 } }
+    static var range: Int64 { @_noLocks get { -34 } }
     static var notSupported: Int64 { @_noLocks get { -95 } }
 }
 

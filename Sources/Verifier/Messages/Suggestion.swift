@@ -206,14 +206,10 @@ extension DiagnosisBuilder {
         case .getCurrentTask?, .getCurrentTaskBtf?:
             return "bpf_get_current_pid_tgid() and bpf_get_current_comm() say what is known of the task here"
         case .getTaskStack?: return "bpf_get_stack(ctx, buffer, size, BPF_F_USER_STACK)"
-        case .copyFromUser?, .copyFromUserTask?: return "bpf_probe_read_user(&copy, size, pointer)"
+        case .copyFromUserTask?: return "bpf_probe_read_user(&copy, size, pointer)"
         case .probeWriteUser?, .overrideReturn?: return "observe only: nothing here changes what the process does"
         case .mapPushElem?, .mapPopElem?, .mapPeekElem?:
             return "use an array or a ring buffer instead of a queue or stack map"
-        case .getNsCurrentPidTgid?: return "bpf_get_current_pid_tgid() gives the ids of the process's own namespace"
-        case .getNumaNodeId?: return "bpf_get_smp_processor_id() is the nearest thing there is"
-        case .jiffies64?: return "bpf_ktime_get_ns() or bpf_ktime_get_coarse_ns()"
-        case .snprintf?, .traceVprintk?: return "bpf_printk() with at most three arguments, or format in user space"
         default: return nil
         }
     }
