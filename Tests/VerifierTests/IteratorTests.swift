@@ -39,6 +39,11 @@ private func loop(_ name: String, _ body: [Statement], _ offset: Int64 = -8) -> 
         + [.jump(to: name), .label(name + " end")] + destroy(offset)
 }
 
+/// The iterator at r6 is destroyed and made anew.
+private let again: [Statement] = [
+    .mov64(.r1, .r6), .call(.iterNumDestroy), .mov64(.r1, .r6), .mov64(.r2, 0), .mov64(.r3, 10), .call(.iterNumNew),
+]
+
 private let end: [Statement] = [.mov64(.r0, 0), .exit]
 
 /// 32 bytes from r10-64 on, and a number from 0 to 15 that indexes them, in r7.
@@ -248,6 +253,27 @@ private let refused: [Case] = [
         .tooComplex
     ),
     Case("endless inside a loop", loop("a", [.label("b"), .jumpEqual(.r0, 3, to: "b")]) + end, .endlessLoop),
+    // Two circles, each with an end, that have none together: one takes numbers and calls anew, the other uses up rounds of
+    // that call and makes the iterator anew.
+    Case(
+        "made anew in the rounds of a function",
+        loop("a", [.mov64(.r1, .r10), .add64(.r1, -8), .call("f")]) + end + [
+            .function("f"), .mov64(.r6, .r1), .label("f again"), .mayGoto(to: "f end"),
+        ] + again + [.jump(to: "f again"), .label("f end"), .mov64(.r0, 0), .exit],
+        .tooComplex,
+        difference: "Linux 6.18 takes it for rounds of one call"
+    ),
+    Case(
+        "made anew by a callback",
+        loop(
+            "a",
+            [
+                .mov64(.r1, 5), .loadFunction(.r2, "f"), .mov64(.r3, .r10), .add64(.r3, -8), .mov64(.r4, 0),
+                .call(.loop),
+            ]
+        ) + end + [.function("f"), .mov64(.r6, .r2)] + again + [.mov64(.r0, 0), .exit],
+        .tooComplex
+    ),
     Case(
         "an index that grows",
         array + [.mov64(.r6, 0)]

@@ -41,15 +41,20 @@ extension State {
     /// The path from the other state to this one went round something whose rounds are limited at run time: coming back to
     /// the same state is no endless loop then.
     func isRoundAfter(_ old: borrowing State, _ kept: Kept) -> Bool {
+        for index in 0..<min(references.count, old.references.count, 64)
+        where kept.iterators >> UInt64(index) & 1 != 0 && references[index].rounds > old.references[index].rounds {
+            return true
+        }
+        // A loop around this one may live off an iterator, while this one lives off a frame that it leaves; were the iterator
+        // made anew here, the two together would have no end. Frames, and iterators, end in the order that they began in.
+        for index in old.references.indices where old.references[index].kind == .iterator {
+            guard index < 64, kept.iterators >> UInt64(index) & 1 != 0 else { return false }
+        }
         for depth in 0..<min(frames.count, old.frames.count) {
             if kept.frames >> UInt8(depth) & 1 != 0, frames[depth].gotoRounds > old.frames[depth].gotoRounds {
                 return true
             }
             if kept.calls >> UInt8(depth) & 1 != 0, frames[depth].rounds > old.frames[depth].rounds { return true }
-        }
-        for index in 0..<min(references.count, old.references.count, 64)
-        where kept.iterators >> UInt64(index) & 1 != 0 && references[index].rounds > old.references[index].rounds {
-            return true
         }
         return false
     }

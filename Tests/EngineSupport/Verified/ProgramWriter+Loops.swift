@@ -8,7 +8,7 @@ extension ProgramWriter {
         code = prologue() + [.mov64(.r8, 0), .store64(.r10, -8, 0)]
         // Linux takes minutes for some of those with `may_goto`.
         hasIterator = !isForKernel && chance(50)
-        if hasIterator { code += newIterator(-16, number(0...6)) }
+        if hasIterator { code += newIterator(-16, number(0...6)) + newIterator(-24, number(0...6)) }
         let count = Int(number(3...8))
         let names = (0..<count).map { _ in label("at") }
         for index in 0..<count {
@@ -17,12 +17,12 @@ extension ProgramWriter {
             let on = index + 1 < count ? names[Int(number(Int64(index) + 1...Int64(count) - 1))] : back
             code += step(back: back, on: on)
         }
-        if hasIterator { code += endIterator(-16) }
+        if hasIterator { code += endIterator(-16) + endIterator(-24) }
         code += [.mov64(.r0, 0), .exit]
     }
 
     private mutating func step(back: String, on: String) -> [Statement] {
-        switch number(0...(hasIterator ? 17 : 13)) {
+        switch number(0...(hasIterator ? 20 : 13)) {
         case 0...1: return [.mayGoto(to: on)]
         case 2: return [.mayGoto(to: back)]
         case 3: return padding()
@@ -52,10 +52,37 @@ extension ProgramWriter {
             ]
         case 12: return [.mayGoto(to: on), .jump(to: on)]
         case 13: return [.jump(to: chance(30) ? back : on)]
-        case 14...15: return nextNumber(-16) + [.jumpEqual(.r0, 0, to: on), .load32(.r8, .r0)]
-        case 16: return nextNumber(-16) + [.jumpNotEqual(.r0, 0, to: back)]
-        default: return chance(50) ? endIterator(-16) + newIterator(-16, number(0...6)) : nextNumber(-16)
+        case 14...15: return nextNumber(pick([-16, -24])) + [.jumpEqual(.r0, 0, to: on), .load32(.r8, .r0)]
+        case 16: return nextNumber(pick([-16, -24])) + [.jumpNotEqual(.r0, 0, to: back)]
+        case 17:
+            let offset: Int64 = pick([-16, -24])
+            return chance(50) ? endIterator(offset) + newIterator(offset, number(0...6)) : nextNumber(offset)
+        default: return elsewhere(pick([-16, -24]))
         }
+    }
+
+    /// A function or a callback with rounds of its own uses an iterator, or makes it anew.
+    private mutating func elsewhere(_ offset: Int64) -> [Statement] {
+        let (name, again, end) = (label("elsewhere"), label(), label())
+        let isCallback = chance(40)
+        let use: [Statement] =
+            chance(70)
+            ? [
+                .call(.iterNumDestroy), .mov64(.r1, .r6), .mov64(.r2, 0), .mov64(.r3, number(0...6)),
+                .call(.iterNumNew),
+            ] : [.call(.iterNumNext)]
+        functions.append(
+            [.function(name), .mov64(.r6, isCallback ? .r2 : .r1), .label(again)]
+                + (chance(isCallback ? 30 : 80) ? [.mayGoto(to: end)] : [])
+                + [.mov64(.r1, .r6)] + use + (chance(30) ? [.jump(to: again)] : []) + [
+                    .label(end), .mov64(.r0, 0), .exit,
+                ]
+        )
+        guard isCallback else { return [.mov64(.r1, .r10), .add64(.r1, offset), .call(name)] }
+        return [
+            .mov64(.r1, number(0...3)), .loadFunction(.r2, name), .mov64(.r3, .r10), .add64(.r3, offset),
+            .mov64(.r4, 0), .call(.loop),
+        ]
     }
 
     // MARK: - Iterators
