@@ -107,7 +107,7 @@ struct AttachTests {
         worker.lose(10)
         worker.execute()
         // Once it is attached to again, a thread of the library is there.
-        for _ in 0..<500 where follows && worker.snapshot().threads.count == 1 { usleep(10_000) }
+        for _ in 0..<500 where follows && worker.threadCount == 1 { usleep(10_000) }
         if follows { usleep(300_000) }
         worker.lose(7)
         worker.end()
@@ -275,6 +275,10 @@ final class Worker {
     }
 
     func snapshot() -> Snapshot { Snapshot(pid) }
+
+    var threadCount: Int {
+        (try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task"))?.count ?? 0
+    }
 
     /// Lets it end by itself; its exit code.
     @discardableResult func end() -> Int32 {
