@@ -221,6 +221,13 @@ let testTargets: [Target] = [
         path: "Benchmarks/stack",
         swiftSettings: testing
     ),
+    .executableTarget(
+        name: "testing-bench",
+        dependencies: ["UBPFTesting"],
+        path: "Benchmarks/testing",
+        exclude: ["hundred.bpf.c"],
+        swiftSettings: testing
+    ),
     // Every engine against every case, the kernel included where the tests run as root.
     .testTarget(
         name: "ConformanceTests",

@@ -52,6 +52,7 @@ package enum Action: Sendable {
     case mock(String, [Int64])
     // Running.
     case run(String, Context)
+    case race(Race)
     // Expectations.
     case returns(Value)
     case traps(String?, line: Int?)
@@ -65,6 +66,18 @@ package enum Action: Sendable {
     case storedStack(String, Int64, [UInt64])
     case verifies(String)
     case rejects(String, String?, line: Int?)
+
+    /// Two programs at the same time: the second as a whole at each point of the first.
+    package struct Race: Sendable {
+        package let first: String
+        package let firstContext: Context
+        package let second: String
+        package let secondContext: Context
+        /// The second one's thread; the first one's if not given.
+        package let thread: UInt32?
+        /// The rest of the case has to hold for one order at least, not for all.
+        package let isSometimes: Bool
+    }
 
     package enum Field: String, CaseIterable, Sendable {
         case pid, tid, uid, gid, cpu, random, clock, cookie

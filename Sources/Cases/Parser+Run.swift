@@ -3,6 +3,30 @@ import UBPFTesting
 /// `run PROGRAM(arguments…) option=value …`: the context by what is given.
 extension Parser {
     static func run(_ scanner: inout Scanner) throws(SyntaxProblem) -> Action {
+        let (program, context) = try call(&scanner)
+        return .run(program, context)
+    }
+
+    /// `race [sometimes] FIRST(…) with [thread N] SECOND(…)`.
+    static func race(_ scanner: inout Scanner) throws(SyntaxProblem) -> Action {
+        let isSometimes = scanner.takeWord("sometimes")
+        let (first, firstContext) = try call(&scanner)
+        guard scanner.takeWord("with") else { throw .expected("'with' and another program", at: scanner.rest) }
+        let thread = scanner.takeWord("thread") ? UInt32(truncatingIfNeeded: try scanner.word("a thread id")) : nil
+        let (second, secondContext) = try call(&scanner)
+        return .race(
+            Action.Race(
+                first: first,
+                firstContext: firstContext,
+                second: second,
+                secondContext: secondContext,
+                thread: thread,
+                isSometimes: isSometimes
+            )
+        )
+    }
+
+    private static func call(_ scanner: inout Scanner) throws(SyntaxProblem) -> (String, Context) {
         let program = try scanner.name("a program")
         var arguments: [UInt64] = []
         if scanner.take("(") {
@@ -11,7 +35,7 @@ extension Parser {
                 if !scanner.take(","), scanner.rest.first != ")" { throw .expected("',' or ')'", at: scanner.rest) }
             }
         }
-        return .run(program, try context(arguments, &scanner))
+        return (program, try context(arguments, &scanner))
     }
 
     private static let options = [
@@ -24,7 +48,7 @@ extension Parser {
         var sample: (period: UInt64, address: UInt64)?
         var packet: [UInt8]?
         var fields: Value = [:]
-        while !scanner.isAtEnd {
+        while !scanner.isAtEnd, !scanner.isNext("with") {
             let option = try scanner.name("an option")
             try scanner.require("=")
             switch option {

@@ -83,7 +83,7 @@ package struct Parser {
     private static let statements = [
         "object", "set", "resize", "cpus", "types", "no-verify", "case", "comm", "advance", "stack", "kernel-stack",
         "memory",
-        "map", "var", "fail", "mock", "run", "returns", "traps", "event", "printk", "calls", "packet", "stored",
+        "map", "var", "fail", "mock", "run", "race", "returns", "traps", "event", "printk", "calls", "packet", "stored",
         "verifies",
         "rejects",
     ]
@@ -160,6 +160,7 @@ package struct Parser {
         case "fail": return try fail(&scanner)
         case "mock": return try mock(&scanner)
         case "run": return try run(&scanner)
+        case "race": return try race(&scanner)
         case "returns": return .returns(try scanner.value())
         case "traps":
             let kind = scanner.isAtEnd || scanner.rest.hasPrefix("line ") ? nil : try scanner.name("a kind of trap")

@@ -20,6 +20,26 @@ package struct CaseFailure: Equatable, Sendable {
     package let reason: String
 }
 
+extension CaseFailure {
+    /// The same with the order of a race.
+    fileprivate func adding(_ order: String) -> CaseFailure {
+        CaseFailure(
+            file: file,
+            line: line,
+            statement: statement,
+            reason: order.isEmpty ? reason : "\(reason)\n\(order)"
+        )
+    }
+}
+
+extension Case {
+    /// Its race, if it has one.
+    fileprivate var race: Action.Race? {
+        for step in steps { if case .race(let race) = step.action { return race } }
+        return nil
+    }
+}
+
 /// Runs the cases of one file on one loaded object.
 package final class Runner {
     private let file: CaseFile
@@ -56,10 +76,7 @@ package final class Runner {
         let clock = ContinuousClock()
         let began = clock.now
         do {
-            let machine = try machine(test.settings)
-            var session = CaseRun(file: file.path, vm: machine, object: object)
-            session.run(test)
-            result.failures = session.failures
+            result.failures = try test.race.map { try explore(test, $0) } ?? attempt(test, 0).failures
         } catch {
             result.failures = [
                 CaseFailure(file: file.path, line: test.line, statement: "case \(test.name)", reason: "\(error)")
@@ -68,6 +85,28 @@ package final class Runner {
         let took = (clock.now - began).components
         result.nanoseconds = UInt64(took.seconds * 1_000_000_000 + took.attoseconds / 1_000_000_000)
         return result
+    }
+
+    /// Runs a case once, with the second program of its race at a point of the first.
+    private func attempt(_ test: Case, _ point: UInt64) throws -> CaseRun {
+        var run = CaseRun(file: file.path, vm: try machine(test.settings), object: object, point: point)
+        run.run(test)
+        return run
+    }
+
+    /// Points of a program that races try.
+    private static let pointLimit: UInt64 = 100_000
+
+    /// Runs a case for each order of its race; failures of the first order that has some, or of the last where one is enough.
+    private func explore(_ test: Case, _ race: Action.Race) throws -> [CaseFailure] {
+        var last: [CaseFailure] = []
+        for point in 0..<Self.pointLimit {
+            let run = try attempt(test, point)
+            if run.failures.isEmpty == race.isSometimes { return run.failures.map { $0.adding(run.order ?? "") } }
+            last = run.failures
+            if run.order == nil { break }
+        }
+        return race.isSometimes ? last.map { $0.adding("in none of the orders") } : []
     }
 
     private func machine(_ settings: Settings) throws -> VM {
@@ -106,7 +145,13 @@ struct CaseRun {
     private var events: [String: [Value]] = [:]
     private var printed: [String] = []
 
-    init(file: String, vm: VM, object: BPFObject) {
+    /// Where the second program of a race runs in the first.
+    private let point: UInt64
+    /// The order that was tried; nil where the first program ended before the point.
+    private(set) var order: String?
+
+    init(file: String, vm: VM, object: BPFObject, point: UInt64) {
+        self.point = point
         self.file = file
         self.vm = vm
         self.object = object
@@ -156,6 +201,7 @@ struct CaseRun {
         case .run(let program, let context):
             (outcome, trap, trapped) = (nil, nil, nil)
             do { outcome = try vm.run(program, context) } catch let error as Trap { (trap, trapped) = (error, step) }
+        case .race(let race): try run(race, step)
         case .returns(let value): return try expectReturn(value)
         case .traps(let kind, let line): return expectTrap(kind, line)
         case .mapIs(let name, let key, let value, let negated):
@@ -189,6 +235,28 @@ struct CaseRun {
         case .rejects(let program, let kind, let line): try object.expectRejects(program, kind, line: line)
         }
         return nil
+    }
+
+    private mutating func run(_ race: Action.Race, _ step: Step) throws {
+        (outcome, trap, trapped) = (nil, nil, nil)
+        let vm = vm
+        func second() throws {
+            let own = vm.world.tid
+            defer { vm.world.tid = own }
+            if let thread = race.thread { vm.world.tid = thread }
+            try vm.run(race.second, race.secondContext)
+        }
+        do {
+            let (outcome, instruction) = try vm.run(race.first, race.firstContext, interruptedAt: point, by: second)
+            self.outcome = outcome
+            if let instruction {
+                let line = vm.line(of: instruction, in: race.first).map { ", line \($0)" } ?? ""
+                order = "with \(race.second) before instruction \(instruction) of \(race.first)\(line)"
+            } else {
+                // One after the other.
+                try second()
+            }
+        } catch let error as Trap { (trap, trapped) = (error, step) }
     }
 
     private func set(_ field: Action.Field, _ value: UInt64) {

@@ -21,6 +21,9 @@ struct Scanner {
         return true
     }
 
+    /// Whether a word comes next.
+    func isNext(_ word: String) -> Bool { rest.prefix(while: Self.isNamePart) == word }
+
     /// Takes a word if it comes next, whole.
     mutating func takeWord(_ word: String) -> Bool {
         guard rest.prefix(while: Self.isNamePart) == word else { return false }

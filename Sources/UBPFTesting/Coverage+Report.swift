@@ -67,14 +67,13 @@ extension Coverage {
             text += functions.map { "FNDA:\($0.value.count),\($0.key)" }
             text += ["FNF:\(functions.count)", "FNH:\(functions.count { $0.value.count > 0 })"]
             let branches = file.branches.sorted {
-                ($0.key.line, $0.key.column, $0.key.number) < ($1.key.line, $1.key.column, $1.key.number)
+                ($0.key.line, $0.key.column, $0.key.question.rawValue)
+                    < ($1.key.line, $1.key.column, $1.key.question.rawValue)
             }
             var edges: [UInt64] = []
             for (block, branch) in branches.enumerated() {
                 let reached = branch.value.values.contains { $0 > 0 }
-                let ways = branch.value.sorted {
-                    ($0.key.line, $0.key.column, $0.key.number) < ($1.key.line, $1.key.column, $1.key.number)
-                }
+                let ways = branch.value.sorted { $0.key.rawValue < $1.key.rawValue }
                 for (number, edge) in ways.enumerated() {
                     edges.append(edge.value)
                     text.append("BRDA:\(branch.key.line),\(block),\(number),\(reached ? "\(edge.value)" : "-")")

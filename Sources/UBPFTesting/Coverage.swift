@@ -5,14 +5,14 @@ import Loader
 ///
 /// A line or branch of an inlined function is that of all programs which contain it: reached in one of them, it is covered.
 public struct Coverage: Equatable, Sendable {
-    /// A branch: where it is in the source, and what it is told apart by from others there.
+    /// A branch, by its place in the source: all jumps that were compiled from it, in whatever copies.
     public struct Branch: Hashable, Sendable {
         /// In the source file, from 1.
         public let line: Int
         /// From 1, in bytes.
         public let column: Int
-        /// Of several branches at that place.
-        public let number: Int
+        /// Tells the parts of a condition apart that the compiler puts at one place.
+        public let question: Question
     }
 
     /// A function of the source that is not inlined everywhere; programs are functions too.
@@ -27,21 +27,17 @@ public struct Coverage: Equatable, Sendable {
     public struct File: Equatable, Sendable {
         /// Executions of each line that has code.
         public internal(set) var lines: [Int: UInt64] = [:]
-        /// For each branch, executions by the line where they went on.
+        /// For each branch, how often it went each way.
         public internal(set) var branches: [Branch: [Edge: UInt64]] = [:]
         /// By name.
         public internal(set) var functions: [String: Function] = [:]
     }
 
-    /// One of a branch's two ways, by where it leads.
-    public struct Edge: Hashable, Sendable {
-        /// Of what comes next.
-        public let line: Int
-        /// Of what comes next.
-        public let column: Int
-        /// Tells the two apart where both lead to the same place.
-        public let number: Int
-    }
+    /// One of a branch's two ways: the answer to its question.
+    public enum Edge: Int, Hashable, Sendable { case yes, no }
+
+    /// What a branch asks: "is it equal?", "is it greater, or has it these bits?".
+    public enum Question: Int, Hashable, Sendable { case equal, greater, signedGreater, bits }
 
     /// By path, as the object has it.
     public internal(set) var files: [String: File] = [:]
@@ -75,28 +71,16 @@ public struct Coverage: Equatable, Sendable {
         for (file, lines) in own {
             for (line, count) in lines { files[file, default: File()].lines[line, default: 0] += count }
         }
-        var numbers: [Place: Int] = [:]
         for (index, instruction) in code.enumerated() {
-            guard case .conditionalJump = instruction.opcode.shape, let place = places[index] else { continue }
-            let branch = Branch(line: place.line, column: place.column, number: numbers[place, default: 0])
-            numbers[place, default: 0] += 1
-            let jump = places[Int(instruction.target)] ?? place
-            let next = places[index + 1] ?? place
-            // The copies of an inlined function may have a condition turned round: an edge is where it leads.
-            let isSame = jump == next
-            let ways = [
-                Edge(line: jump.line, column: jump.column, number: 0),
-                Edge(line: next.line, column: next.column, number: isSame ? 1 : 0),
-            ]
+            guard case .conditionalJump(let comparison, _, _) = instruction.opcode.shape, let place = places[index]
+            else { continue }
+            let (question, holds) = comparison.question
+            let branch = Branch(line: place.line, column: place.column, question: question)
+            // The copies of an inlined function may have a condition turned round: a way is what the answer was.
             let passed = [taken[index], counts[index] - taken[index]]
             var edges = files[place.file, default: File()].branches[branch] ?? [:]
-            for (way, count) in zip(ways, passed) {
-                // Where a copy's edge leads elsewhere than the known two, it counts for the one in the same position.
-                let known =
-                    edges[way] == nil && edges.count >= 2
-                    ? edges.keys.sorted { $0.line < $1.line }[way == ways[0] ? 0 : 1] : way
-                edges[known, default: 0] += count
-            }
+            edges[holds ? .yes : .no, default: 0] += passed[0]
+            edges[holds ? .no : .yes, default: 0] += passed[1]
             files[place.file, default: File()].branches[branch] = edges
         }
         for function in program.functions {
@@ -125,6 +109,21 @@ public struct Coverage: Equatable, Sendable {
             }
         }
         return places
+    }
+}
+
+extension Comparison {
+    /// The question that a jump asks, and whether it jumps for yes.
+    fileprivate var question: (Coverage.Question, Bool) {
+        switch self {
+        case .equal: (.equal, true)
+        case .notEqual: (.equal, false)
+        case .greater, .greaterEqual: (.greater, true)
+        case .less, .lessEqual: (.greater, false)
+        case .signedGreater, .signedGreaterEqual: (.signedGreater, true)
+        case .signedLess, .signedLessEqual: (.signedGreater, false)
+        case .set: (.bits, true)
+        }
     }
 }
 

@@ -60,7 +60,17 @@ final class CoverageCounters {
         )
     }
 
-    private func step(_ program: Int, _ instruction: Int) {
+    /// Forgets the last jump while something else is counted.
+    func pause() -> (jump: Int, target: Int) {
+        defer { lastJump = -1 }
+        return (lastJump, lastTarget)
+    }
+
+    /// Goes on after `pause`.
+    func resume(_ last: (jump: Int, target: Int)) { (lastJump, lastTarget) = last }
+
+    /// Counts an instruction.
+    func step(_ program: Int, _ instruction: Int) {
         let index = starts[program] + instruction
         if lastJump >= 0, index == lastTarget { unsafe taken[lastJump] += 1 }
         unsafe counts[index] += 1

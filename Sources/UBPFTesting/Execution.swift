@@ -14,11 +14,13 @@ final class Execution {
     var mocks: [UInt32: Mock] = [:]
     var faults: [Fault] = []
     /// Calls of the present run.
-    var calls: [HelperCall] = []
+    private var calls: [HelperCall] = []
     /// Calls of each helper since the last reset.
     private(set) var counts = [Int](repeating: 0, count: 256)
     /// Packet of the present run.
-    var packet: Range<UInt64> = 0..<0
+    private var packet: Range<UInt64> = 0..<0
+    /// Runs that are going on.
+    private(set) var depth = 0
     /// Names of the session's maps.
     let maps: [String]
     private var context: UnsafeMutablePointer<cruntime_context>
@@ -41,9 +43,24 @@ final class Execution {
     /// Runs something with a context that asks this world.
     func run<Result>(
         _ initial: cruntime_context,
+        packet: Range<UInt64>,
         _ body: (UnsafeMutablePointer<cruntime_context>) -> Result
-    ) -> (result: Result, context: cruntime_context) {
-        calls.removeAll(keepingCapacity: true)
+    ) -> (result: Result, context: cruntime_context, calls: [HelperCall]) {
+        // A run in the middle of another one leaves that one's state as it was.
+        let outer = unsafe (context, calls, self.packet)
+        let isNested = depth > 0
+        depth += 1
+        if isNested { unsafe context = .allocate(capacity: 1) }
+        defer {
+            depth -= 1
+            if isNested {
+                unsafe context.deallocate()
+                unsafe context = unsafe outer.0
+                (calls, self.packet) = unsafe (outer.1, outer.2)
+            }
+        }
+        calls.removeAll(keepingCapacity: !isNested)
+        self.packet = packet
         unsafe context.initialize(to: initial)
         unsafe context.pointee.pid_tgid = UInt64(world.pid) << 32 | UInt64(world.tid)
         unsafe context.pointee.uid_gid = UInt64(world.gid) << 32 | UInt64(world.uid)
@@ -59,7 +76,7 @@ final class Execution {
         defer { if unsafe before != nil { unsafe leave(to: before) } }
         let result = unsafe body(context)
         world.random = unsafe context.pointee.random
-        return unsafe (result, context.pointee)
+        return unsafe (result, context.pointee, calls)
     }
 
     private func leave(to user: UnsafeMutableRawPointer?) {

@@ -20,8 +20,8 @@ final class LoadedSession {
     private let mapIndices: [Int: Int]
     /// Session index of each of the object's programs, or why it has none.
     private let programs: [Result<Int, TestingError>]
-    private let specs: [ProgramSpec]
     private let imageSize: Int
+    private var pristine: [(offset: Int, bytes: [UInt8])]?
     private var log: RingConsumer
     /// Linked instructions of the session's programs, for engines and coverage.
     let linked: [[LinkedInstruction]]
@@ -31,7 +31,10 @@ final class LoadedSession {
     /// In `cpu_slot`: the slot is not the run's to give back (Runtime/Maps/CPUSlot.swift).
     static let sharedSlot: Int32 = 0x1_0000
 
-    private static var stackSize: Int { Int(Interpreter.maximumFrames * Interpreter.frameSize) }
+    /// Runs that can be inside one another, each with a stack.
+    static let depthLimit = 2
+
+    static var stackSize: Int { Int(Interpreter.maximumFrames * Interpreter.frameSize) }
 
     init(_ spec: ObjectSpec, verifies: Bool, cpus: Int, types target: KernelTypes) throws(TestingError) {
         var builder = SessionBuilder(cpuCount: cpus, probeCapacity: 1, perfRingSize: 1 << 16, seed: 1)
@@ -63,7 +66,7 @@ final class LoadedSession {
         let image = builder.finish(ownerPid: UInt32(getpid()), ownerTid: cruntime_tid())
         let imageSize = (image.bytes.count + 4095) & ~4095
         let sharedSize = (image.sharedSize + 4095) & ~4095
-        let size = imageSize + sharedSize + Self.stackSize
+        let size = imageSize + sharedSize + Self.depthLimit * Self.stackSize
         // Private over a file: what runs change is thrown away at once (`reset`), and what they do not is never copied.
         let file = unsafe clinux_memfd("ubpf-test", UInt64(size))
         guard file >= 0 else { throw .noMemory(size) }
@@ -92,11 +95,11 @@ final class LoadedSession {
         self.programs = programs
         self.linked = linked
         self.relocated = relocated
-        specs = spec.programs
         self.imageSize = imageSize
         session = view
         log = RingConsumer(MapView(view, logMap))
         fillProgramArrays(spec)
+        pristine = Self.parts(view, logMap: logMap)
         // From here on private; frozen values do not change, whoever writes.
         let kept = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE
         guard unsafe mmap(memory, imageSize, PROT_READ, kept, file, 0) != MAP_FAILED,
@@ -107,7 +110,37 @@ final class LoadedSession {
     deinit { unsafe munmap(memory, size) }
 
     /// Throws away all that runs and tests did to maps and variables.
-    func reset() { unsafe madvise(memory + imageSize, size - imageSize, MADV_DONTNEED) }
+    ///
+    /// Large sessions forget their changed pages, each of which costs a fault when it is used again; small ones are copied over.
+    func reset() {
+        guard let pristine else {
+            unsafe madvise(memory + imageSize, size - imageSize, MADV_DONTNEED)
+            return
+        }
+        for part in pristine {
+            unsafe (memory + imageSize + part.offset).copyMemory(from: part.bytes, byteCount: part.bytes.count)
+        }
+    }
+
+    /// Sessions with more in their maps are large.
+    private static let copyLimit = 1 << 17
+
+    /// The maps' parts of the shared segment as they are now; nil where they are large.
+    ///
+    /// The lines of bpf_printk come last in each part and stay: they are read until none is left.
+    private static func parts(_ view: SessionView, logMap: Int) -> [(offset: Int, bytes: [UInt8])]? {
+        let header = unsafe view.header.pointee
+        let log = unsafe view.map(logMap).pointee
+        let first = unsafe view.map(0).pointee.meta_offset
+        let keys = (header.keys.offset, header.keys.offset + header.keys.size)
+        let ranges = [(first, log.meta_offset), keys, (header.guest.offset, log.values_offset)]
+            .filter { $0.0 < $0.1 }
+        guard ranges.reduce(0, { $0 + ($1.1 - $1.0) }) <= UInt64(copyLimit) else { return nil }
+        return ranges.map { range in
+            let start = unsafe UnsafeRawPointer(view.shared + Int(range.0))
+            return (Int(range.0), unsafe [UInt8](UnsafeRawBufferPointer(start: start, count: Int(range.1 - range.0))))
+        }
+    }
 
     /// The session's map for one of the object's.
     func view(of map: Int) -> MapView? { mapIndices[map].map { MapView(session, $0) } }
@@ -117,8 +150,7 @@ final class LoadedSession {
 
     /// A trap with the names of the object; `program` is the session's number.
     func explain(_ trap: UBPFVM.Trap, program: Int) -> Trap? {
-        let index = programs.firstIndex { if case .success(program) = $0 { true } else { false } }
-        return index.flatMap { Trap(trap, in: specs[$0]) }
+        relocated.indices.contains(program) ? Trap(trap, in: relocated[program]) : nil
     }
 
     /// What `bpf_printk` wrote; each record is a line without its end.

@@ -20,8 +20,8 @@ public final class VM {
     public var budget: UInt64 = 1 << 26
     let session: LoadedSession
     let execution: Execution
-    private let memory: ContextMemory
-    private var counters: CoverageCounters?
+    private let memories: [ContextMemory]
+    private(set) var counters: CoverageCounters?
     private var compiled: Compiled?
 
     /// Makes the maps, verifies and links the programs.
@@ -43,7 +43,9 @@ public final class VM {
         self.object = object
         session = try LoadedSession(object.spec, verifies: verifies, cpus: max(1, cpus), types: types)
         execution = Execution(maps: object.maps)
-        memory = try ContextMemory()
+        var memories: [ContextMemory] = []
+        for _ in 0..<LoadedSession.depthLimit { memories.append(try ContextMemory()) }
+        self.memories = memories
     }
 
     /// What programs can learn of their surroundings.
@@ -90,20 +92,30 @@ public final class VM {
         try self.program(program).run(context)
     }
 
-    func execute(_ program: Program, _ input: Context) throws -> Program.Outcome {
+    func execute(
+        _ program: Program,
+        _ input: Context,
+        _ interruption: Interruption? = nil
+    ) throws -> Program.Outcome {
+        let depth = execution.depth
+        guard depth < LoadedSession.depthLimit else { throw TestingError.expectation("runs are nested too deep") }
+        let memory = memories[depth]
         var context = unsafe session.context
+        let distance = UInt64(depth * LoadedSession.stackSize)
+        unsafe (context.stack_low, context.stack_high) = (context.stack_low + distance, context.stack_high + distance)
         unsafe context.cpu_slot =
             Int32(execution.world.cpu % UInt32(session.session.cpuCount)) | LoadedSession.sharedSlot
         unsafe context.program = UInt32(program.index)
         unsafe context.budget = budget
-        let (r1, r2) = unsafe try prepare(input, program, &context)
+        let (r1, r2, packet) = unsafe try prepare(input, program, memory, &context)
         let view = session.session
         let count = unsafe Int32(view.program(program.index).pointee.instruction_count)
         let code = unsafe view.instructions(program.index)
-        let (result, after) = unsafe execution.run(context) { context in
+        let (result, after, calls) = unsafe execution.run(context, packet: packet) { context in
             if let compiled { return unsafe compiled.run(context, program: program.index, r1: r1, r2: r2) }
-            guard let counters else { return unsafe Interpreter.run(context, code, count, r1: r1, r2: r2) }
-            var observer = unsafe counters.observer()
+            guard var observer = unsafe interruption?.observer() ?? counters?.observer() else {
+                return unsafe Interpreter.run(context, code, count, r1: r1, r2: r2)
+            }
             return unsafe withUnsafeMutablePointer(to: &observer) { observer in
                 unsafe context.pointee.observer = unsafe observer
                 let result = unsafe Interpreter.run(context, code, count, r1: r1, r2: r2)
@@ -122,7 +134,7 @@ public final class VM {
             result: result,
             context: memory.packet(size),
             instructions: unsafe budget - after.budget,
-            calls: execution.calls
+            calls: calls
         )
     }
 
@@ -130,41 +142,47 @@ public final class VM {
     private func prepare(
         _ input: Context,
         _ program: Program,
+        _ memory: ContextMemory,
         _ context: inout cruntime_context
-    ) throws -> (UInt64, UInt64) {
-        execution.packet = 0..<0
+    ) throws -> (r1: UInt64, r2: UInt64, packet: Range<UInt64>) {
         switch input.kind {
-        case .registers(let registers): unsafe put(registers, [], &context)
+        case .registers(let registers): unsafe put(registers, [], memory, &context)
         case .usdt(let arguments, let registers):
             try placeUSDT(arguments, registers)
-            unsafe put(registers, [], &context)
+            unsafe put(registers, [], memory, &context)
         case .perfEvent(let registers, let period, let address):
-            unsafe put(registers, littleEndian(period) + littleEndian(address), &context)
+            unsafe put(registers, littleEndian(period) + littleEndian(address), memory, &context)
         case .typed(let type, let fields):
             guard let types = object.types, let id = types.id(named: type) else { throw TestingError.noType(type) }
             unsafe memory.put(context: try types.encode(fields, id, type), into: &context)
         case .readOnly(let bytes): unsafe memory.put(context: bytes, into: &context)
         case .writable(let bytes):
             unsafe memory.put(packet: bytes, into: &context)
-            return (memory.packetAddress, UInt64(bytes.count))
+            return (memory.packetAddress, UInt64(bytes.count), 0..<0)
         case .packet(let bytes, let fields):
             guard bytes.count <= ContextMemory.packetLimit else {
                 throw TestingError.tooLong("a packet", bytes.count, ContextMemory.packetLimit)
             }
-            execution.packet = memory.packetAddress..<memory.packetAddress + UInt64(bytes.count)
+            let packet = memory.packetAddress..<memory.packetAddress + UInt64(bytes.count)
             let head = try PacketContext.bytes(
                 of: program.spec.type,
                 fields,
-                packet: execution.packet,
+                packet: packet,
                 types: object.types
             )
             unsafe memory.put(context: head, into: &context, isWritable: program.spec.type != .xdp)
             unsafe memory.put(packet: bytes, into: &context)
+            return unsafe (context.context_low, 0, packet)
         }
-        return unsafe (context.context_low, 0)
+        return unsafe (context.context_low, 0, 0..<0)
     }
 
-    private func put(_ registers: ProbeRegisters, _ more: [UInt8], _ context: inout cruntime_context) {
+    private func put(
+        _ registers: ProbeRegisters,
+        _ more: [UInt8],
+        _ memory: ContextMemory,
+        _ context: inout cruntime_context
+    ) {
         let bytes = unsafe withUnsafeBytes(of: registers.native) { unsafe [UInt8]($0) }
         unsafe memory.put(context: bytes + more, into: &context)
         unsafe context.regs = unsafe memory.registers

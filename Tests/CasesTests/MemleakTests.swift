@@ -14,6 +14,13 @@ import UBPFTesting
             options.lcov = workshop.path("bpf.info")
         }
         #expect(code == 0, "\(report)")
+        // Both ways of every branch, and no line unreached.
+        let lcov = try workshop.read("bpf.info").split(separator: "\n")
+        #expect(
+            lcov.filter { ($0.hasPrefix("BRDA") || $0.hasPrefix("DA")) && ($0.hasSuffix(",0") || $0.hasSuffix(",-")) }
+                == []
+        )
+        #expect(lcov.count { $0.hasPrefix("BRDA") } > 40)
     }
 
     /// A bug that was planted: the block that realloc gives back stays in the map.

@@ -230,3 +230,38 @@ import UBPFTesting
         #expect(try vm.run("look").code == -7)
     }
 }
+
+/// What happens in the middle of a run.
+@Suite struct InterruptionTests {
+    @Test func anInterruptionIsARunOfItsOwn() throws {
+        let vm = try VM(BPFObject(bytes: WorldTests.bytes.get(), name: "world.bpf.o"))
+        vm.world.memory.place(text: "abc", at: 0x1000)
+        vm.world.memory.place(words: [0x1000], at: 0x2000)
+        let whole = try vm.run("read_text", .uprobe(0x1000, 0x2000))
+        var points: UInt64 = 0
+        while true {
+            vm.reset(vm.world)
+            var inner: Program.Outcome?
+            let run = try vm.run("read_text", .uprobe(0x1000, 0x2000), interruptedAt: points) {
+                vm.world.tid = 9
+                inner = try vm.run("look")
+                #expect(throws: TestingError.self) {
+                    try vm.run("look", .uprobe(), interruptedAt: 0) { try vm.run("look") }
+                }
+            }
+            // Neither disturbs the other.
+            #expect(run.outcome.result == 0)
+            #expect(run.outcome.calls == whole.calls)
+            #expect(run.outcome.instructions == whole.instructions)
+            #expect(vm.world.tid == 1000)
+            #expect(try vm.map("events").events(as: "text").map { $0["text"] } == ["abc"])
+            guard run.interrupted != nil else {
+                #expect(inner == nil)
+                break
+            }
+            #expect(try vm.map("worlds")[1]?["pid_tgid"] == .integer(1000 << 32 | 9))
+            points += 1
+        }
+        #expect(points == whole.instructions)
+    }
+}
