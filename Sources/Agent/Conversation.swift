@@ -86,7 +86,11 @@ struct Conversation {
         var descriptors = Descriptors()
         let failed = descriptors.receive(&message, from: socket)
         descriptors.close()
-        return failed == 0 && message.kind == CSESSION_GO.rawValue && message.error == 0 ? .held : .refused
+        guard failed == 0, message.kind == CSESSION_GO.rawValue, message.error == 0 else { return .refused }
+        // A controller that was killed, or gave up while this thread was stopped, has let them go.
+        if cpatch_others_stand() != 0 { return .held }
+        release(.held)
+        return .refused
     }
 
     /// Has held threads run on: hits that they stand in, and signals on their way, can only end then.

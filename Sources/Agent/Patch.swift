@@ -98,6 +98,7 @@ func patch(
         let site = unsafe sites + Int(number)
         if unsafe site.pointee.patched == CPATCH_PATCHED.rawValue, unsafe SiteTable.isOurs(site) { continue }
         do throws(AgentError) {
+            try unsafe checkNeighbours(site, in: sites)
             try unsafe prepareLanding(site)
         } catch {
             throw AgentError(error.kind, site: index, code: error.code)
@@ -123,6 +124,46 @@ func patch(
 
 /// Jumps at the places that functions' own bytes name; used under the agent's lock.
 private nonisolated(unsafe) var islands: IslandPool?
+
+/// Refuses a site that would share bytes with another one, or whose bytes somebody changed since its record was made.
+///
+/// A jump that is made by its first byte alone looks unchanged behind it: to write there would lead it elsewhere. The planner
+/// keeps the sites of one session apart, but knows nothing of other sessions'.
+private func checkNeighbours(
+    _ site: UnsafeMutablePointer<cpatch_site>,
+    in sites: UnsafeMutablePointer<cpatch_site>
+) throws(AgentError) {
+    var bytes: UInt64 = 0
+    let address = unsafe site.pointee.address
+    guard unsafe cruntime_read(&bytes, address, UInt64(site.pointee.changedBytes)) == 0,
+        unsafe bytes == site.pointee.originalBytes
+    else { throw AgentError(.changed) }
+    for distance in 1..<UInt64(SiteTactic.jump.changedBytes) {
+        let index = cpatch_site_index(address &- distance)
+        guard index != UInt32.max else { continue }
+        let other = unsafe sites + Int(index)
+        if unsafe other.pointee.patched == CPATCH_PATCHED.rawValue,
+            unsafe UInt64(other.pointee.changedBytes) > distance,
+            unsafe SiteTable.isOurs(other)
+        {
+            throw AgentError(.changed)
+        }
+    }
+    guard unsafe site.pointee.tactic == CSESSION_TACTIC_ISLAND.rawValue else { return }
+    // Another site's island in the same padding: somebody may still be on the way through, even if its site is no longer patched.
+    for index in 0..<Int(unsafe cpatch_this_process().pointee.site_count) {
+        let other = unsafe sites + index
+        guard unsafe other != site, unsafe other.pointee.tactic == CSESSION_TACTIC_ISLAND.rawValue else { continue }
+        let island = unsafe other.pointee.island
+        let distance = unsafe Int64(bitPattern: island &- site.pointee.island)
+        guard distance > -5, distance < 5 else { continue }
+        var jump: UInt64 = 0
+        let displacement = unsafe rel32(from: island &+ 5, to: other.pointee.thunk) ?? 0
+        if unsafe cruntime_read(&jump, island, 5) == 0, jump == 0xe9 | UInt64(displacement) << 8 {
+            throw AgentError(.changed)
+        }
+    }
+}
 
 /// Makes sure that what the patched bytes will jump to exists.
 private func prepareLanding(_ site: UnsafeMutablePointer<cpatch_site>) throws(AgentError) {

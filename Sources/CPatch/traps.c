@@ -207,18 +207,27 @@ static uint32_t start_of_path(char *path, int32_t tid) {
     return length;
 }
 
+// This thread's number as /proc has it, which may be mounted for another PID namespace than ours.
+static int32_t own_number(void) {
+    char path[64];
+    int64_t length = CALL(SYS_readlink, "/proc/thread-self", path, sizeof path, 0);
+    int32_t tid = 0;
+    for (int64_t i = 0; i < length; i++) tid = path[i] >= '0' && path[i] <= '9' ? tid * 10 + path[i] - '0' : 0;
+    return tid != 0 ? tid : (int32_t)cruntime_tid();
+}
+
 int32_t cpatch_each_thread(int32_t (*visit)(int32_t, char *, uint32_t, void *), void *data) {
     int64_t fd = CALL(SYS_open, "/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, 0);
     if (fd < 0) return (int32_t)fd;
     // struct linux_dirent64: ino, off, reclen, type, name.
     char entries[2048] __attribute__((aligned(8)));
     int64_t got;
-    int32_t result = 0;
+    int32_t result = 0, own = own_number();
     while (result == 0 && (got = CALL(SYS_getdents64, fd, entries, sizeof entries, 0)) > 0)
         for (int64_t at = 0; at < got && result == 0; at += *(uint16_t *)(entries + at + 16)) {
             int32_t tid = 0;
             for (const char *c = entries + at + 19; *c >= '0' && *c <= '9'; c++) tid = tid * 10 + *c - '0';
-            if (tid == 0 || tid == (int32_t)cruntime_tid()) continue;
+            if (tid == 0 || tid == own) continue;
             char path[64];
             result = visit(tid, path, start_of_path(path, tid), data);
         }
@@ -264,6 +273,17 @@ int32_t cpatch_read_status(const char *path, struct cpatch_status *status) {
     CALL(SYS_close, fd, 0, 0, 0);
     return got < 0 ? (int32_t)got : 0;
 }
+
+static int32_t runs(int32_t tid, char *path, uint32_t length, void *data) {
+    (void)tid, (void)data;
+    struct cpatch_status status;
+    append(path, &length, "status");
+    int32_t failed = cpatch_read_status(path, &status);
+    if (failed != 0) return failed != -ENOENT && failed != -ESRCH;
+    return status.state != 't' && status.state != 'Z' && status.state != 'X';
+}
+
+int32_t cpatch_others_stand(void) { return cpatch_each_thread(runs, NULL) == 0; }
 
 // Nanoseconds that a thread has run (Documentation/scheduler/sched-stats.rst), or 0.
 static uint64_t run_time(const char *path) {

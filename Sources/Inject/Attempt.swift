@@ -46,7 +46,7 @@ struct Attempt {
         states = String(threads.map(\.state))
         candidates = threads.compactMap { thread in
             thread.rank.map { (rank: $0, tid: thread.tid) }
-        }.sorted { $0.rank < $1.rank }.prefix(8).map { ($0.tid, ownNumber($0.tid)) }
+        }.sorted { $0.rank < $1.rank }.prefix(8).map { [plan] in ($0.tid, ownNumber($0.tid, of: plan.pid)) }
 
         ignoresTraps = TargetStatus.read(pid: plan.reader)?.ignores(SIGTRAP) ?? true
 
@@ -75,15 +75,6 @@ struct Attempt {
         )
     }
 
-    /// A thread's id in its own PID namespace (the last number of NSpid, proc(5)).
-    private func ownNumber(_ tid: Int32) -> Int32 {
-        guard let text = smallFile("/proc/\(plan.pid)/task/\(tid)/status") else { return tid }
-        for line in text.split(separator: "\n") where line.hasPrefix("NSpid:") {
-            return line.split(whereSeparator: { $0 == "\t" || $0 == " " }).last.flatMap { Int32($0) } ?? tid
-        }
-        return tid
-    }
-
     private mutating func perform() {
         do throws(InjectError) {
             try begin()
@@ -99,6 +90,7 @@ struct Attempt {
 
     private mutating func begin() throws(InjectError) {
         guard !candidates.isEmpty else { throw .noThread(plan.pid, states: states) }
+        try askFilters()
         for (index, candidate) in candidates.enumerated() {
             let isLast = index == candidates.count - 1
             // Most of the time for the last one; a thread that does not stop at once may be about to sleep in the kernel.
@@ -119,6 +111,38 @@ struct Attempt {
         }
     }
 
+    /// Every thread meets probes, and makes calls of ours then.
+    private func askFilters() throws(InjectError) {
+        for thread in TargetThread.all(of: plan.pid) where thread.isAlive {
+            guard TargetStatus.read(pid: thread.tid)?.seccomp == 2 else { continue }
+            do throws(BorrowFailure) {
+                var tracee = Tracee(process: plan.pid, tid: thread.tid, deadline: clinux_now() + 200_000_000)
+                defer { tracee.release() }
+                try tracee.request(suspendSeccomp: false)
+                try tracee.awaitStop(acceptsGroupStop: true)
+                try askFilter(of: thread.tid)
+            } catch {
+                switch error {
+                case .ended: continue
+                case .timeout, .stopped: throw .noThread(plan.pid, states: states)
+                case .filtered(let call): throw .filtered(plan.pid, reason: "its seccomp filter forbids \(call)")
+                case .systemCall(let name, let code):
+                    throw .failed(plan.pid, "\(name) failed in it", reason: errorText(code))
+                }
+            }
+        }
+    }
+
+    /// Whether the filters of a stopped thread let pass what is needed.
+    private func askFilter(of tid: Int32) throws(BorrowFailure) {
+        guard TargetStatus.read(pid: tid)?.seccomp == 2 else { return }
+        switch SeccompFilter.all(of: tid) {
+        case .failure(let failure): throw failure
+        case .success(let filters):
+            if let call = SeccompFilter.obstacle(filters, SeccompFilter.Call.needed) { throw .filtered(call) }
+        }
+    }
+
     /// Maps the block and starts the first thread; the borrowed one is given back on every way out.
     private mutating func start(on tid: Int32, own: Int32, limit: UInt64) throws(BorrowFailure) {
         var thread = try BorrowedThread(
@@ -128,13 +152,7 @@ struct Attempt {
             ignoresTraps: ignoresTraps,
             suspendSeccomp: false
         )
-        if TargetStatus.read(pid: tid)?.seccomp == 2 {
-            switch SeccompFilter.all(of: tid) {
-            case .failure(let failure): throw failure
-            case .success(let filters):
-                if let call = SeccompFilter.obstacle(filters, SeccompFilter.Call.needed) { throw .filtered(call) }
-            }
-        }
+        try askFilter(of: tid)
         // While this thread stands, no other can call exec; what was learnt before must be about this program.
         guard TargetStatus.imageMark(plan.reader) == plan.mark else { throw .ended }
         let pointer = thread.tracee.registers.fs_base

@@ -234,10 +234,10 @@ struct Tracee {
             && TargetThread.restartable.contains(Int(truncatingIfNeeded: registers.orig_rax))
         if wasInterrupted { registers.rax = restarts }
         // ERESTART_RESTARTBLOCK makes the kernel call restart_syscall for the thread, for which a filter may kill it.
-        // ERESTARTNOINTR makes the call again as it was: a sleep may be longer than asked for.
+        // ERESTARTNOHAND makes the call again as it was, unless a handler runs: a sleep may be longer than asked for.
         let restartsByCall = registers.rax == UInt64(bitPattern: -516) && registers.orig_rax != ~0
         if restartsByCall, TargetStatus.read(pid: tid)?.seccomp == 2 {
-            registers.rax = UInt64(bitPattern: -513)
+            registers.rax = restarts
             wasInterrupted = true
         }
         if isForeign {

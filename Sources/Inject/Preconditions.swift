@@ -24,13 +24,15 @@ enum Preconditions {
         if let parent = parent(of: pid), clinux_same_memory(reader, parent) == 1 {
             throw .sharedMemory(pid, with: parent)
         }
-        if alive.seccomp == 1 { throw .strictSeccomp(pid) }
-        if alive.seccomp == 2 { try checkFilters(pid, threads) }
+        // Each thread has its own.
+        let modes = Set(threads.compactMap { $0.isAlive ? TargetStatus.read(pid: $0.tid)?.seccomp : nil })
+        if modes.contains(1) { throw .strictSeccomp(pid) }
+        if modes.contains(2) { try checkFilters(pid) }
         return reader
     }
 
     /// Filters are asked before the first system call; here is only whether that can be done.
-    private static func checkFilters(_ pid: Int32, _ threads: [TargetThread]) throws(InjectError) {
+    private static func checkFilters(_ pid: Int32) throws(InjectError) {
         guard geteuid() == 0, let own = TargetStatus.read(pid: getpid()), own.seccomp == 0 else {
             throw .filtered(
                 pid,
@@ -38,8 +40,6 @@ enum Preconditions {
                     "it has a seccomp filter, which only root, outside of any, may look into: it could kill for a call"
             )
         }
-        let counts = Set(threads.compactMap { $0.isAlive ? TargetStatus.read(pid: $0.tid)?.filters : nil })
-        guard counts.count == 1 else { throw .filtered(pid, reason: "its threads have different seccomp filters") }
     }
 
     /// The kernel's own answer, without a touch, and the likeliest reason for a no.

@@ -129,8 +129,8 @@ extension SeccompFilter.Call {
         .init(number: 47, name: "recvmsg"), .init(number: 53, name: "socketpair", arguments: [1, 0x80005, 0]),
         // CLONE_VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, SETTLS, PARENT_SETTID, CHILD_CLEARTID.
         .init(number: 56, name: "clone", arguments: [0x3d_0f00]),
-        .init(number: 60, name: "exit"), .init(number: 72, name: "fcntl", arguments: [0, 1030]),
-        .init(number: 72, name: "fcntl", arguments: [0, 4]),
+        .init(number: 60, name: "exit"), .init(number: 89, name: "readlink"),
+        .init(number: 72, name: "fcntl", arguments: [0, 1030]), .init(number: 72, name: "fcntl", arguments: [0, 4]),
         .init(number: 102, name: "getuid"), .init(number: 104, name: "getgid"),
         .init(number: 131, name: "sigaltstack"), .init(number: 157, name: "prctl", arguments: [15]),
         .init(number: 186, name: "gettid"), .init(number: 202, name: "futex"),

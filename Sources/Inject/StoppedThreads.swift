@@ -12,10 +12,11 @@ package struct StoppedThreads: ~Copyable {
         tracees = try Self.stop(threads, of: pid, deadline: clinux_now() + milliseconds * 1_000_000)
     }
 
-    /// Stops all threads but one, also those that come meanwhile.
+    /// Stops all threads but one, also those that come meanwhile; `own` is that one's id in its own PID namespace.
     package init(pid: Int32, except own: Int32, milliseconds: UInt64 = 200) throws(InjectError) {
         let deadline = clinux_now() + milliseconds * 1_000_000
         var all: [Tracee] = []
+        guard let own = threadNumbers(pid).first(where: { ownNumber($0, of: pid) == own }) else { throw .ended(pid) }
         while true {
             let known = Set(all.map(\.tid))
             let new = TargetThread.all(of: pid).filter { $0.isAlive && $0.tid != own && !known.contains($0.tid) }

@@ -61,3 +61,12 @@ func threadNumbers(_ pid: Int32) -> [Int32] {
     }
     return numbers
 }
+
+/// A thread's id in its own PID namespace (the last number of NSpid, proc(5)).
+func ownNumber(_ tid: Int32, of pid: Int32) -> Int32 {
+    guard let text = smallFile("/proc/\(pid)/task/\(tid)/status") else { return tid }
+    for line in text.split(separator: "\n") where line.hasPrefix("NSpid:") {
+        return line.split(whereSeparator: { $0 == "\t" || $0 == " " }).last.flatMap { Int32($0) } ?? tid
+    }
+    return tid
+}

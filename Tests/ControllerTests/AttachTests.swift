@@ -153,6 +153,59 @@ struct AttachTests {
         #expect(process.isRunning)
     }
 
+    /// A program of the cases, once it has written "up".
+    private func start(_ files: Files, _ name: String) throws -> Process {
+        let process = Process()
+        let output = Pipe()
+        process.executableURL = URL(fileURLWithPath: files.directory + "/" + name)
+        process.standardOutput = output
+        try process.run()
+        #expect(output.fileHandleForReading.availableData == Data("up".utf8))
+        return process
+    }
+
+    /// A filter of one thread alone: a hit there would make calls that it dies of.
+    @Test(.enabled(if: geteuid() == 0, "SKIPPED: only root may read seccomp filters"))
+    func aFilterOfAnotherThread() throws {
+        let files = try files()
+        let process = try start(files, "sandbox")
+        defer { kill(process.processIdentifier, SIGKILL) }
+        let result = try files.run(["memleak", "-j", "-d", "0.5", "-p", "\(process.processIdentifier)"])
+        #expect(result.status == 69)
+        #expect(
+            result.errors.contains("U130") && result.errors.contains("its seccomp filter forbids"),
+            "\(result.errors)"
+        )
+        #expect(process.isRunning)
+    }
+
+    /// Sites of several sessions whose jumps would share bytes: a jump made by one byte hides that it covers five.
+    @Test func sitesThatOverlap() throws {
+        let files = try files()
+        let process = try start(files, "close")
+        defer { kill(process.processIdentifier, SIGKILL) }
+        let arguments = { (place: String, seconds: String) in
+            [
+                "run", "-d", seconds, "-p", "\(process.processIdentifier)", "--attach", "on_call=" + place,
+                files.directory + "/own.bpf.c",
+            ]
+        }
+        for (first, second) in [("f", "f+4"), ("f+4", "f"), ("f", "f+1")] {
+            let result = try files.run(arguments(first, "3")) { _ in
+                usleep(1_500_000)
+                let other = try files.run(arguments(second, "0.2"))
+                #expect(other.status == 69 && other.errors.contains("U124"), "\(second): \(other.errors)")
+            }
+            #expect(result.status == 0, "\(first): \(result.errors)")
+            #expect(process.isRunning)
+        }
+        for place in ["f", "f+4", "f+1"] {
+            let result = try files.run(arguments(place, "0.2"))
+            #expect(result.status == 0, "\(place): \(result.errors)")
+        }
+        #expect(process.isRunning)
+    }
+
     @Test func followsForkAndExec() throws {
         let files = try files()
         let work = files.directory + "/work"

@@ -67,6 +67,59 @@ final class Files: Sendable {
             """
         )
         tool("gcc", ["-g", "-O0", "filtered.c", "-o", "filtered"])
+        // The first thread has no filter; the other one dies of what it does not do itself.
+        try write(
+            "sandbox.c",
+            """
+            #include <linux/filter.h>
+            #include <linux/seccomp.h>
+            #include <pthread.h>
+            #include <stddef.h>
+            #include <stdlib.h>
+            #include <sys/prctl.h>
+            #include <unistd.h>
+            #define ALLOW(n) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, n, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+            void *worker(void *p) {
+                struct sock_filter code[] = {
+                    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+                    ALLOW(1), ALLOW(35), ALLOW(230), ALLOW(202), ALLOW(231),
+                    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+                };
+                struct sock_fprog program = {sizeof code / sizeof *code, code};
+                free(malloc(100));
+                prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+                if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) return p;
+                write(1, "up", 2);
+                for (;;) { free(malloc(100)); usleep(1000); }
+            }
+            int main(void) {
+                pthread_t thread;
+                pthread_create(&thread, NULL, worker, NULL);
+                for (;;) pause();
+            }
+            """
+        )
+        tool("gcc", ["-g", "-O0", "sandbox.c", "-o", "sandbox", "-pthread"])
+        // The first four instructions of f share the bytes of two jumps; read as a displacement they name a place below the program.
+        try write(
+            "close.c",
+            """
+            #include <pthread.h>
+            #include <stdlib.h>
+            #include <unistd.h>
+            long f(long);
+            __asm__(".globl f\\n.type f,@function\\nf: push %rbp\\nmov %rsp,%rbp\\nmov $1,%al\\nsub $16,%rsp\\n"
+                "mov %rdi,-8(%rbp)\\nmov -8(%rbp),%rax\\nadd $1,%rax\\nleave\\nret\\n.size f,.-f\\n.p2align 4,0x90\\n");
+            void *run(void *p) { for (long i = 0;; i++) { if (f(i) != i + 1) abort(); if (i % 16 == 0) usleep(100); } return p; }
+            int main(void) {
+                pthread_t thread;
+                pthread_create(&thread, NULL, run, NULL);
+                write(1, "up", 2);
+                run(NULL);
+            }
+            """
+        )
+        tool("gcc", ["-g", "-O1", "close.c", "-o", "close", "-pthread"])
         try write(
             "work.c",
             """

@@ -132,6 +132,28 @@ import Testing
         #expect(TargetStatus.read(pid: blocking[0])?.tracer == 0)
     }
 
+    /// A handler that runs ends the call of a thread that was stopped in it, with a seccomp filter and without a stop alike.
+    @Test func aSignalForAFilteredThread() throws {
+        let target = try Target([Fixtures.program("hold"), "filtered"]).ready()
+        #expect(eventually { TargetThread.all(of: target.pid).first?.call == 7 })
+        do {
+            let held = try StoppedThreads(pid: target.pid, threads: [target.pid])
+            let threads = held.threads
+            #expect(threads == [target.pid])
+        }
+        // A stop alone does not end it.
+        usleep(50_000)
+        #expect(eventually { TargetThread.all(of: target.pid).first?.call == 7 })
+        do {
+            let held = try StoppedThreads(pid: target.pid, threads: [target.pid])
+            kill(target.pid, SIGUSR1)
+            let threads = held.threads
+            #expect(threads == [target.pid])
+        }
+        #expect(eventually { target.text.hasSuffix("handled 1\n") })
+        #expect(target.end() == 0)
+    }
+
     @Test func aThreadThatIsMoved() throws {
         let target = try Target([Fixtures.program("hold"), "spin", "20"]).ready()
         let text = target.text.split(separator: " ").last?.dropFirst(2).dropLast() ?? ""

@@ -33,6 +33,9 @@ enum {
 int32_t cpatch_change_code(
     const struct cpatch_change *_Nonnull changes, uint32_t count, int32_t quiet, uint32_t *_Nonnull failed);
 
+/// Whether all other threads are stopped by a tracer, or have ended.
+int32_t cpatch_others_stand(void);
+
 /// Writes bytes that nobody can reach yet on a page that is in use; 0 or -errno.
 int32_t cpatch_write_live(uint64_t address, const uint8_t *_Nonnull bytes, uint64_t size);
 

@@ -128,22 +128,27 @@ struct Conversation {
         _ loop: borrowing EventLoop,
         windows: [Range<UInt64>] = []
     ) throws(Failure) -> csession_message {
-        var held: StoppedThreads?
+        let held = Held()
+        defer { held.threads = nil }
         while true {
             let message = try awaitMessage(loop)
             switch message.kind {
             case kind.rawValue:
-                _ = consume held
                 return message
             case CSESSION_HOLD.rawValue:
-                held = nil
-                held = hold(apart: Int32(bitPattern: message.site), windows)
-                let isHeld = held != nil
+                held.threads = nil
+                held.threads = hold(apart: Int32(bitPattern: message.site), windows)
+                let isHeld = held.threads != nil
                 try target.channel.send(CSESSION_GO, error: isHeld ? 0 : UInt32(EPERM))
-            case CSESSION_RELEASE.rawValue: held = nil
+            case CSESSION_RELEASE.rawValue: held.threads = nil
             default: throw Failure.internalError("libubpf.so answered with message \(message.kind)")
             }
         }
+    }
+
+    /// Threads that stand until they are let go: a local variable without copies ends with its last use, and with it the hold.
+    private final class Held {
+        var threads: StoppedThreads?
     }
 
     /// Stops all threads but the library's own, outside `windows`; nil where that cannot be done.

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -49,6 +51,14 @@ int main(int count, char **arguments) {
     if (!strcmp(kind, "blocked")) pthread_create(&thread, NULL, wait_blocked, NULL);
     if (!strcmp(kind, "spin")) pthread_create(&thread, NULL, spin, NULL);
     if (!strcmp(kind, "undumpable")) prctl(PR_SET_DUMPABLE, 0);
+    if (!strcmp(kind, "filtered")) {
+        struct sock_filter all[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+        struct sock_fprog program = {1, all};
+        struct sigaction action = {.sa_handler = tick};
+        sigaction(SIGUSR1, &action, NULL);
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+    }
     printf("ready %p\n", (void *)moved);
     fflush(stdout);
     if (!strcmp(kind, "strict")) { prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT); for (;;) ticks++; }
@@ -56,6 +66,7 @@ int main(int count, char **arguments) {
         if (vfork() == 0) { for (double start = now(); now() < start + 5;) {} _exit(0); }
         return 0;
     }
+    if (!strcmp(kind, "filtered")) { poll(NULL, 0, -1); printf("handled %ld\n", ticks); return 0; }
     if (!strcmp(kind, "leave")) { pthread_create(&thread, NULL, end_main, NULL); pthread_exit(NULL); }
     if (!strcmp(kind, "exec")) {
         char left[32];
