@@ -228,6 +228,12 @@ let testTargets: [Target] = [
         exclude: ["hundred.bpf.c"],
         swiftSettings: testing
     ),
+    .executableTarget(
+        name: "map-bench",
+        dependencies: ["ISA", "Runtime", "UBPFVM", "JIT", "CSession", "CRuntime"],
+        path: "Benchmarks/maps",
+        swiftSettings: testing
+    ),
     // Every engine against every case, the kernel included where the tests run as root.
     .testTarget(
         name: "ConformanceTests",

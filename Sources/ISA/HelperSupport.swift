@@ -6,7 +6,6 @@ package enum HelperSupport: Equatable, Sendable {
 
 /// Why a helper does not exist in this runtime.
 package enum HelperRefusal: Equatable, Sendable {
-    case queue
     case task
     case interferes
     case counters
@@ -17,7 +16,6 @@ package enum HelperRefusal: Equatable, Sendable {
     /// The reason as the end of a sentence.
     package var reason: String {
         switch self {
-        case .queue: "queue, stack and bloom filter maps are not supported"
         case .task: "it reads the kernel's task_struct, which a program in userspace cannot reach"
         case .interferes: "it changes what the traced program does, which this runtime never allows"
         case .counters: "it reads counters that the kernel keeps for its own programs"
@@ -38,10 +36,9 @@ extension Helper {
             .getStackid, .probeReadStr, .probeReadUser, .probeReadKernel, .probeReadUserStr, .probeReadKernelStr,
             .ringbufReserve, .strncmp, .mapUpdateElem, .getStack, .ringbufOutput, .forEachMapElem, .loop,
             .perfEventOutput, .getNumaNodeId, .jiffies64, .strtol, .strtoul, .copyFromUser, .snprintf, .traceVprintk,
-            .getNsCurrentPidTgid, .iterNumNew, .iterNumNext, .iterNumDestroy:
+            .getNsCurrentPidTgid, .iterNumNew, .iterNumNext, .iterNumDestroy, .mapPushElem, .mapPopElem, .mapPeekElem,
+            .mapLookupPercpuElem:
             .implemented
-        case .mapPushElem, .mapPopElem, .mapPeekElem:
-            .refused(.queue)
         case .getCurrentTask, .currentTaskUnderCgroup, .getTaskStack, .getCurrentTaskBtf,
             .taskPtRegs, .findVma, .copyFromUserTask:
             .refused(.task)
@@ -76,7 +73,7 @@ extension Helper {
             .refused(.kernel)
         case .spinLock, .spinUnlock, .snprintfBtf, .timerInit, .timerSetCallback, .timerStart, .timerCancel,
             .getFuncArg, .getFuncRet,
-            .getFuncArgCnt, .kptrXchg, .mapLookupPercpuElem, .dynptrFromMem, .ringbufReserveDynptr,
+            .getFuncArgCnt, .kptrXchg, .dynptrFromMem, .ringbufReserveDynptr,
             .ringbufSubmitDynptr, .ringbufDiscardDynptr, .dynptrRead, .dynptrWrite, .dynptrData,
             .userRingbufDrain:
             .refused(.notYet)

@@ -177,6 +177,7 @@ final class LoadedSession {
                 valueSize: UInt32(clamping: map.valueSize),
                 maxEntries: UInt32(clamping: map.maxEntries),
                 flags: map.flags,
+                extra: map.extra,
                 contents: map.contents,
                 isFrozen: map.isReadOnly
             )

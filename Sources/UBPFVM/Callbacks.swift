@@ -161,9 +161,7 @@ private func callLoop(_ activation: Activation, frame: UInt64, _ r: Registers) -
 private func callForEach(_ activation: Activation, frame: UInt64, _ r: Registers) -> UInt64 {
     let context = unsafe activation.context
     guard let entry = callback(activation, r[2]), let map = unsafe guestMap(context, r[1]) else { return 0 }
-    switch map.family {
-    case .hash, .perCPUHash, .array, .perCPUArray: break
-    case .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
+    guard map.isIterable else {
         unsafe raiseTrap(context, .wrongMapType, value: UInt64(map.index))
         return 0
     }

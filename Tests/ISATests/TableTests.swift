@@ -108,7 +108,7 @@ import Testing
     }
 
     @Test func refusedHelpersSayWhy() {
-        #expect(Helper.mapPushElem.support == .refused(.queue))
+        #expect(Helper.kptrXchg.support == .refused(.notYet))
         #expect(Helper.getCurrentTask.support == .refused(.task))
         #expect(Helper.mapUpdateElem.support == .implemented)
     }

@@ -155,6 +155,12 @@ import Testing
             MapParameters(name: "m", type: .ringBuffer, keySize: 4, valueSize: 0, maxEntries: 4096),
             MapParameters(name: "m", type: .stackTrace, keySize: 4, valueSize: 12, maxEntries: 8),
             MapParameters(name: "m", type: .lpmTrie, keySize: 8, valueSize: 8, maxEntries: 8),
+            MapParameters(name: "m", type: .lpmTrie, keySize: 4, valueSize: 8, maxEntries: 8, flags: 1),
+            MapParameters(name: "m", type: .queue, keySize: 4, valueSize: 8, maxEntries: 8),
+            MapParameters(name: "m", type: .stack, keySize: 0, valueSize: 8, maxEntries: 0),
+            MapParameters(name: "m", type: .bloomFilter, keySize: 0, valueSize: 8, maxEntries: 8, extra: 16),
+            MapParameters(name: "m", type: .lruHash, keySize: 8, valueSize: 8, maxEntries: 8, flags: 1),
+            MapParameters(name: "m", type: .arrayOfMaps, keySize: 4, valueSize: 4, maxEntries: 8),
             MapParameters(name: "m", type: .hash, keySize: 8, valueSize: 8, maxEntries: 1, flags: 1 << 30),
         ]
     )

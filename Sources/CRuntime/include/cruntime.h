@@ -252,6 +252,11 @@ struct cruntime_text {
     uint8_t bytes[64];
 };
 
+/// Room for a key of an LPM trie: a length and up to 256 bytes.
+struct cruntime_key {
+    uint64_t words[33];
+};
+
 /// Pause for a spin loop.
 CRUNTIME_RT void cruntime_pause(void);
 

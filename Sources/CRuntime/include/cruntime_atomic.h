@@ -22,6 +22,9 @@ CRUNTIME_INLINE uint64_t cruntime_exchange64(uint64_t *_Nonnull at, uint64_t val
 CRUNTIME_INLINE uint32_t cruntime_add32(uint32_t *_Nonnull at, uint32_t value) {
     return __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST);
 }
+CRUNTIME_INLINE uint32_t cruntime_or32(uint32_t *_Nonnull at, uint32_t value) {
+    return __atomic_fetch_or(at, value, __ATOMIC_SEQ_CST);
+}
 CRUNTIME_INLINE uint64_t cruntime_add64(uint64_t *_Nonnull at, uint64_t value) {
     return __atomic_fetch_add(at, value, __ATOMIC_SEQ_CST);
 }
@@ -59,6 +62,9 @@ CRUNTIME_INLINE uint64_t *_Nonnull cruntime_stack_differences(struct csession_sh
 CRUNTIME_INLINE uint64_t *_Nonnull cruntime_frames_start(struct cruntime_frames *_Nonnull buffer) {
     return buffer->frames;
 }
+
+/// The first word of a key's room.
+CRUNTIME_INLINE uint64_t *_Nonnull cruntime_key_start(struct cruntime_key *_Nonnull key) { return key->words; }
 
 /// Byte `index` of a piece of text.
 CRUNTIME_INLINE uint8_t cruntime_text_byte(const struct cruntime_text *_Nonnull text, uint64_t index) {

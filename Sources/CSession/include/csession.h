@@ -57,7 +57,7 @@ struct csession_image {
     uint32_t modules_capacity;
     uint32_t log_map;              // index of the ring that takes bpf_trace_printk lines, or ~0
     struct csession_range guest;   // in shared: what programs may read and write
-    struct csession_range keys;    // in shared: hash maps' keys, which programs may read
+    struct csession_range keys;    // in shared: hash maps' nodes with their keys, which programs may read
     uint64_t cpu_slots_offset;     // in shared: cpu_count words of 64 bytes, the tid of each per-CPU slot's user
 };
 
@@ -99,11 +99,11 @@ struct csession_map {
     uint32_t flags;
     uint32_t storage;         // enum csession_storage
     uint32_t value_stride;    // value_size rounded up to 8; the step between values
-    uint32_t key_stride;      // key_size rounded up to 8
-    uint32_t bucket_count;    // hash maps and stack traces: power of two
-    uint32_t node_count;      // hash maps and stack traces: entries and spares
+    uint32_t key_stride;      // key_size rounded up to 8; hash maps: the step between nodes, which are links and a key
+    uint32_t bucket_count;    // hash maps, tries and stack traces: buckets; bloom filters: bits; a power of two
+    uint32_t node_count;      // hash maps, tries and stack traces: entries and spares; bloom filters: hash functions
     uint64_t meta_offset;     // in shared: the map's own header, buckets, links, free list
-    uint64_t keys_offset;     // in shared: hash maps' keys, node_count * key_stride
+    uint64_t keys_offset;     // in shared: hash maps' nodes, node_count * key_stride
     uint64_t values_offset;   // first value, or a ring's data
     uint64_t values_size;     // all values (per-CPU: cpu_count blocks of equal size), or a ring's data area
     uint64_t ring_size;       // rings: a power of two; records may reach past it into the second half of the data area

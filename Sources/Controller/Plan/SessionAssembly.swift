@@ -76,6 +76,7 @@ package struct SessionAssembly {
                 valueSize: UInt32(clamping: map.valueSize),
                 maxEntries: UInt32(clamping: map.maxEntries),
                 flags: map.flags,
+                extra: map.extra,
                 contents: map.contents,
                 isFrozen: map.isReadOnly
             )

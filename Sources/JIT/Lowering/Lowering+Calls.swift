@@ -145,7 +145,7 @@ extension Lowering {
     /// `bpf_map_lookup_elem` of an array that is known here: an index check and an addition.
     private mutating func inlineArrayLookup() -> Bool {
         guard let session = options.session, let handle = constant(1),
-            let map = session.map(handle: UInt64(bitPattern: handle)), case .array? = map.family
+            let map = session.map(handle: UInt64(bitPattern: handle)), case .array? = map.family, !map.isPerCPU
         else { return false }
         let values = map.elementsAddress
         let stride = map.elementStride

@@ -53,9 +53,7 @@ private func forEachStart(
     _ flags: UInt64
 ) -> Int64 {
     guard let map = unsafe guestMap(context, handle) else { return 0 }
-    switch map.family {
-    case .hash, .perCPUHash, .array, .perCPUArray: break
-    case .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
+    guard map.isIterable else {
         unsafe raiseTrap(context, .wrongMapType, value: UInt64(map.index))
         return 0
     }

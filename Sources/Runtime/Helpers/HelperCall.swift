@@ -30,8 +30,8 @@ package func callHelper(
 @_noLocks
 package func isHelperImplemented(_ number: UInt32) -> Bool {
     switch number {
-    case 1...8, 12, 14, 15, 16, 25, 27, 42, 45, 67, 105, 106, 112...115, 118, 120, 125, 130...134, 148, 160, 164, 165,
-        173, 174, 177, 181, 182, 208, 212...214:
+    case 1...8, 12, 14, 15, 16, 25, 27, 42, 45, 67, 87...89, 105, 106, 112...115, 118, 120, 125, 130...134, 148, 160,
+        164, 165, 173, 174, 177, 181, 182, 195, 208, 212...214:
         true
     default: false
     }
@@ -66,6 +66,9 @@ private func dispatch(
     case 42: Int64(cruntime_numa_node())
     case 45, 114, 115: unsafe probeReadString(context, r1, r2, r3)
     case 67: unsafe getStack(context, r2, r3, r4)
+    case 87: unsafe mapPush(context, r1, r2, r3)
+    case 88: unsafe mapTake(context, r1, r2, removes: true)
+    case 89: unsafe mapTake(context, r1, r2, removes: false)
     case 105: unsafe parseNumber(context, r1, r2, r3, r4, isSigned: true)
     case 106: unsafe parseNumber(context, r1, r2, r3, r4, isSigned: false)
     // Four milliseconds each, as Debian's kernels count them; from the clock's start, not from five minutes before it.
@@ -83,6 +86,7 @@ private func dispatch(
     case 174: unsafe Int64(bitPattern: context.pointee.cookie)
     case 177: unsafe tracePrintList(context, r1, r2, r3, r4)
     case 182: unsafe compareStrings(context, r1, r2, r3)
+    case 195: unsafe mapLookupSlot(context, r1, r2, r3)
     case 208: Int64(bitPattern: cruntime_tai_ns())
     // Kernel functions, see `Helper`.
     case 212: unsafe numberIteratorNew(context, r1, Int32(truncatingIfNeeded: r2), Int32(truncatingIfNeeded: r3))
@@ -139,34 +143,19 @@ package func guestMap(_ context: UnsafeMutablePointer<cruntime_context>, _ handl
     return map
 }
 
-/// The map of a handle where it is one of `family`; else nil with a trap raised.
+/// The map of a handle where it is of a type (`enum bpf_map_type`); else nil with a trap raised.
 @_noLocks
 func guestMap(
     _ context: UnsafeMutablePointer<cruntime_context>,
     _ handle: UInt64,
-    _ family: MapFamily
+    type: UInt32
 ) -> MapView? {
     guard let map = unsafe guestMap(context, handle) else { return nil }
-    guard unsafe map.descriptor.pointee.type == mapTypeNumber(family) else {
+    guard unsafe map.descriptor.pointee.type == type else {
         unsafe raiseTrap(context, .wrongMapType, value: UInt64(map.index))
         return nil
     }
     return map
-}
-
-/// The `enum bpf_map_type` of a family that helpers ask for.
-@_noLocks
-private func mapTypeNumber(_ family: MapFamily) -> UInt32 {
-    switch family {
-    case .hash: 1
-    case .array: 2
-    case .programArray: 3
-    case .perfEventArray: 4
-    case .perCPUHash: 5
-    case .perCPUArray: 6
-    case .stackTrace: 7
-    case .ringBuffer: 27
-    }
 }
 
 /// The tid that stands in locks and records of this run.

@@ -26,6 +26,9 @@ package func helperEntry(_ number: UInt32) -> HelperEntry? {
     case 27: { unsafe callHelper($5, 27, $0, $1, $2, $3, $4) }
     case 45: { unsafe callHelper($5, 45, $0, $1, $2, $3, $4) }
     case 67: { unsafe callHelper($5, 67, $0, $1, $2, $3, $4) }
+    case 87: { unsafe callHelper($5, 87, $0, $1, $2, $3, $4) }
+    case 88: { unsafe callHelper($5, 88, $0, $1, $2, $3, $4) }
+    case 89: { unsafe callHelper($5, 89, $0, $1, $2, $3, $4) }
     case 112: { unsafe callHelper($5, 112, $0, $1, $2, $3, $4) }
     case 113: { unsafe callHelper($5, 113, $0, $1, $2, $3, $4) }
     case 114: { unsafe callHelper($5, 114, $0, $1, $2, $3, $4) }
@@ -40,6 +43,7 @@ package func helperEntry(_ number: UInt32) -> HelperEntry? {
     case 173: { unsafe callHelper($5, 173, $0, $1, $2, $3, $4) }
     case 174: { unsafe callHelper($5, 174, $0, $1, $2, $3, $4) }
     case 182: { unsafe callHelper($5, 182, $0, $1, $2, $3, $4) }
+    case 195: { unsafe callHelper($5, 195, $0, $1, $2, $3, $4) }
     case 208: { unsafe callHelper($5, 208, $0, $1, $2, $3, $4) }
     case 212: { unsafe callHelper($5, 212, $0, $1, $2, $3, $4) }
     case 213: { unsafe callHelper($5, 213, $0, $1, $2, $3, $4) }

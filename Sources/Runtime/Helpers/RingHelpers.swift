@@ -10,7 +10,7 @@ func ringBufferOutput(
     _ size: UInt64,
     _ flags: UInt64
 ) -> Int64 {
-    guard let map = unsafe guestMap(context, handle, .ringBuffer), let bytes = unsafe readable(context, data, size)
+    guard let map = unsafe guestMap(context, handle, type: 27), let bytes = unsafe readable(context, data, size)
     else {
         return 0
     }
@@ -28,7 +28,7 @@ func ringBufferReserve(
     _ size: UInt64,
     _ flags: UInt64
 ) -> Int64 {
-    guard let map = unsafe guestMap(context, handle, .ringBuffer) else { return 0 }
+    guard let map = unsafe guestMap(context, handle, type: 27) else { return 0 }
     if flags != 0 { return 0 }
     let table = unsafe reservations(context)
     var index = 0
@@ -68,7 +68,7 @@ func ringBufferFinish(
 /// `u64 bpf_ringbuf_query(ringbuf, flags)`.
 @_noLocks
 func ringBufferQuery(_ context: UnsafeMutablePointer<cruntime_context>, _ handle: UInt64, _ what: UInt64) -> Int64 {
-    guard let map = unsafe guestMap(context, handle, .ringBuffer) else { return 0 }
+    guard let map = unsafe guestMap(context, handle, type: 27) else { return 0 }
     return Int64(bitPattern: map.ringQuery(what))
 }
 
@@ -83,7 +83,7 @@ func perfEventOutput(
     _ data: UInt64,
     _ size: UInt64
 ) -> Int64 {
-    guard let map = unsafe guestMap(context, handle, .perfEventArray),
+    guard let map = unsafe guestMap(context, handle, type: 4),
         let bytes = unsafe readable(context, data, size)
     else { return 0 }
     // BPF_F_INDEX_MASK; all ones are BPF_F_CURRENT_CPU.

@@ -4,7 +4,7 @@ import CSession
 /// `long bpf_get_stackid(ctx, map, flags)`; kernel/bpf/stackmap.c, `bpf_get_stackid`.
 @_noLocks
 func getStackID(_ context: UnsafeMutablePointer<cruntime_context>, _ handle: UInt64, _ flags: UInt64) -> Int64 {
-    guard let map = unsafe guestMap(context, handle, .stackTrace) else { return 0 }
+    guard let map = unsafe guestMap(context, handle, type: 7) else { return 0 }
     if flags & ~(StackFlag.skipMask | StackFlag.user | StackFlag.fastCompare | StackFlag.reuse) != 0 {
         return Failure.invalid
     }

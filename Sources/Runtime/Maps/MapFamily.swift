@@ -1,25 +1,30 @@
 package import ISA
 
-/// The kinds of map that this runtime has.
+/// The kinds of map that this runtime has; which of a kind's forms a map has, its type says (`isPerCPU`, `evicts`).
 package enum MapFamily: Sendable {
-    case hash, array, programArray, perfEventArray, perCPUHash, perCPUArray, stackTrace, ringBuffer
+    /// HASH, LRU_HASH and their per-CPU forms.
+    case hash
+    /// ARRAY and PERCPU_ARRAY.
+    case array
+    /// QUEUE and STACK.
+    case queue
+    case bloomFilter, lpmTrie, programArray, perfEventArray, stackTrace, ringBuffer
 
     /// Nil for a type that only the kernel has.
     package init?(_ type: MapType) {
         switch type {
-        case .hash: self = .hash
-        case .array: self = .array
+        case .hash, .perCPUHash, .lruHash, .lruPerCPUHash: self = .hash
+        case .array, .perCPUArray: self = .array
+        case .queue, .stack: self = .queue
+        case .bloomFilter: self = .bloomFilter
+        case .lpmTrie: self = .lpmTrie
         case .programArray: self = .programArray
         case .perfEventArray: self = .perfEventArray
-        case .perCPUHash: self = .perCPUHash
-        case .perCPUArray: self = .perCPUArray
         case .stackTrace: self = .stackTrace
         case .ringBuffer: self = .ringBuffer
-        case .unspecified, .cgroupArray, .lruHash, .lruPerCPUHash, .lpmTrie, .arrayOfMaps, .hashOfMaps, .devMap,
-            .sockMap,
-            .cpuMap, .xskMap, .sockHash, .cgroupStorage, .reusePortSockArray, .perCPUCgroupStorage, .queue, .stack,
-            .socketStorage, .devMapHash, .structOps, .inodeStorage, .taskStorage, .bloomFilter, .userRingBuffer,
-            .cgroupLocalStorage, .arena:
+        case .unspecified, .cgroupArray, .arrayOfMaps, .hashOfMaps, .devMap, .sockMap, .cpuMap, .xskMap, .sockHash,
+            .cgroupStorage, .reusePortSockArray, .perCPUCgroupStorage, .socketStorage, .devMapHash, .structOps,
+            .inodeStorage, .taskStorage, .userRingBuffer, .cgroupLocalStorage, .arena:
             return nil
         }
     }
@@ -28,12 +33,13 @@ package enum MapFamily: Sendable {
     @_noLocks
     package init?(number: UInt32) {
         switch number {
-        case 1: self = .hash
-        case 2: self = .array
+        case 1, 5, 9, 10: self = .hash
+        case 2, 6: self = .array
+        case 22, 23: self = .queue
+        case 30: self = .bloomFilter
+        case 11: self = .lpmTrie
         case 3: self = .programArray
         case 4: self = .perfEventArray
-        case 5: self = .perCPUHash
-        case 6: self = .perCPUArray
         case 7: self = .stackTrace
         case 27: self = .ringBuffer
         default: return nil
@@ -41,9 +47,21 @@ package enum MapFamily: Sendable {
     }
 }
 
+extension MapType {
+    /// One value for each CPU.
+    package var isPerCPU: Bool {
+        switch self {
+        case .perCPUHash, .perCPUArray, .lruPerCPUHash: true
+        default: false
+        }
+    }
+}
+
 /// `BPF_F_*` flags of map creation (include/uapi/linux/bpf.h).
 enum MapFlag {
     static var noPreallocation: UInt32 { @_noLocks get { 0x1 } }
+    /// `BPF_F_NO_COMMON_LRU`.
+    static var noCommonLRU: UInt32 { @_noLocks get { 0x2 } }
     static var numaNode: UInt32 { @_noLocks get { 0x4 } }
     /// `BPF_F_RDONLY`, `BPF_F_WRONLY`: rights of user space.
     static var userAccess: UInt32 { @_noLocks get { 0x18 } }

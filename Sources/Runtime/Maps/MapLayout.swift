@@ -5,25 +5,41 @@ import ISA
 ///
 /// Zero bytes are the right initial state of everything but the seed, so a fresh segment costs no page until it is used.
 enum MetaOffset {
-    // MARK: Node pools (hash maps, stack traces); fields that writers share have cache lines of their own
+    // MARK: Hash maps; fields that writers share have cache lines of their own
+    /// `u32`: where the search for an element to give up goes on.
+    static var hand: UInt64 { @_noLocks get { 0 } }
+    /// `u32`: no stripe had a free node, and none was freed since.
+    static var full: UInt64 { @_noLocks get { 64 } }
+    /// `u64`: hash seed, of all maps that hash; constant.
+    static var seed: UInt64 { @_noLocks get { 192 } }
+    /// Stripes, then buckets, then in LPM tries a bit for each length; a bloom filter's bits.
+    static var stripes: UInt64 { @_noLocks get { 256 } }
+
+    // MARK: Stack traces
     /// `u64`: tag in the upper half, node number in the lower.
     static var freeHead: UInt64 { @_noLocks get { 0 } }
-    /// `u32`: elements in the map.
-    static var count: UInt64 { @_noLocks get { 64 } }
     /// `u32`: nodes that were ever handed out.
     static var fresh: UInt64 { @_noLocks get { 128 } }
-    /// `u64`: hash seed; constant.
-    static var seed: UInt64 { @_noLocks get { 192 } }
     /// Buckets, then nodes.
     static var buckets: UInt64 { @_noLocks get { 256 } }
+
+    // MARK: Queues and stacks
+    /// `u32`: tid of the thread inside.
+    static var queueLock: UInt64 { @_noLocks get { 0 } }
+    /// `u64`: the position behind the last value.
+    static var queueHead: UInt64 { @_noLocks get { 24 } }
+    /// `u64`: the position of the first value.
+    static var queueTail: UInt64 { @_noLocks get { 32 } }
+    static var queueSize: UInt64 { @_noLocks get { 64 } }
+
+    /// `u64`: records, elements or values that found no room; of all maps.
+    static var dropped: UInt64 { @_noLocks get { 16 } }
 
     // MARK: Rings
     /// `u64`: bytes ever reserved.
     static var producer: UInt64 { @_noLocks get { 0 } }
     /// `u32`: tid of the producer that reserves.
     static var ringLock: UInt64 { @_noLocks get { 8 } }
-    /// `u64`: records that found no room.
-    static var dropped: UInt64 { @_noLocks get { 16 } }
     /// `u64`: bytes ever consumed; written by the consumer only.
     static var consumer: UInt64 { @_noLocks get { 64 } }
     static var ringSize: UInt64 { @_noLocks get { 128 } }
@@ -31,10 +47,12 @@ enum MetaOffset {
 
 /// Sizes of the records in a map's private part.
 enum MetaSize {
-    /// `u32 head, version, lock, unused`.
-    static var hashBucket: UInt64 { @_noLocks get { 16 } }
-    /// `u32 next, hash, free next, unused`.
-    static var hashNode: UInt64 { @_noLocks get { 16 } }
+    /// `HashStripe`; a cache line.
+    static var hashStripe: UInt64 { @_noLocks get { 64 } }
+    /// `u32 head, version`.
+    static var hashBucket: UInt64 { @_noLocks get { 8 } }
+    /// `u32 next, mark`, before a key.
+    static var hashNode: UInt64 { @_noLocks get { 8 } }
     /// `u64`: generation in the upper half, node number in the lower.
     static var stackBucket: UInt64 { @_noLocks get { 8 } }
     /// `u32 hash, frames, free next, unused`.
@@ -43,7 +61,7 @@ enum MetaSize {
     static var cpuSlot: UInt64 { @_noLocks get { 64 } }
 }
 
-/// Nodes beyond `max_entries`: updates in flight, and what dead writers leak.
+/// Nodes of a STACK_TRACE beyond its buckets: updates in flight, and what dead writers leak.
 let spareNodes: UInt64 = 64
 
 /// The smallest multiple of `alignment`, a power of two, that is not below `value`.
@@ -58,7 +76,44 @@ func perCPUBlock(_ entries: UInt64, stride: UInt64) -> UInt64 {
     alignUp(entries &* stride, to: 64)
 }
 
-/// What a map takes of each part of the segments.
+/// Bytes that a map takes of each part of the segments.
+struct MapSizes {
+    var meta: UInt64 = 0
+    var keys: UInt64 = 0
+    var values: UInt64 = 0
+
+    /// Of a map whose descriptor has its counts and strides.
+    init(_ map: csession_map, _ family: MapFamily, cpuCount: UInt32) {
+        let entries = UInt64(map.max_entries)
+        let nodes = UInt64(map.node_count)
+        let buckets = UInt64(map.bucket_count)
+        let stride = UInt64(map.value_stride)
+        // As in `MapView.isPerCPU`.
+        let isPerCPU = map.type == 5 || map.type == 6 || map.type == 10
+        switch family {
+        case .hash, .lpmTrie:
+            meta = hashBucketsOffset(map.bucket_count) + buckets * MetaSize.hashBucket
+            if case .lpmTrie = family { meta = alignUp(meta, to: 8) + UInt64(map.key_size / 8 + 1) * 8 }
+            keys = nodes * UInt64(map.key_stride)
+            values = isPerCPU ? perCPUBlock(nodes, stride: stride) * UInt64(cpuCount) : nodes * stride
+        case .array:
+            values = isPerCPU ? perCPUBlock(entries, stride: stride) * UInt64(cpuCount) : entries * stride
+        case .queue:
+            (meta, values) = (MetaOffset.queueSize, entries * stride)
+        case .bloomFilter:
+            meta = MetaOffset.stripes + buckets / 8
+        case .stackTrace:
+            meta = MetaOffset.buckets + buckets * MetaSize.stackBucket + nodes * MetaSize.stackNode
+            values = nodes * stride
+        case .programArray:
+            values = entries * 4
+        case .ringBuffer, .perfEventArray:
+            (meta, values) = (MetaOffset.ringSize, map.ring_size * 2)
+        }
+    }
+}
+
+/// Where a map's parts lie.
 struct MapLayout {
     enum ValuesPart {
         case guest, meta, image
@@ -81,47 +136,47 @@ struct MapLayout {
         it.flags = map.flags
         it.value_stride = UInt32(alignUp(UInt64(map.valueSize), to: 8))
         it.key_stride = UInt32(alignUp(UInt64(map.keySize), to: 8))
-        metaSize = 0
-        keysSize = 0
         valuesPart = .guest
         let entries = UInt64(map.maxEntries)
-        let stride = UInt64(it.value_stride)
         switch family {
-        case .hash, .perCPUHash:
-            let nodes = entries + spareNodes
+        case .hash, .lpmTrie:
             let buckets = Self.powerOfTwo(entries)
+            // Values that are written in place need no spare nodes.
+            let nodes = entries + (map.type.isPerCPU ? 0 : min(buckets, 64))
             if nodes >= 1 << 31 { throw .mapTooBig(map.name, nodes, 1 << 31) }
             it.bucket_count = UInt32(buckets)
             it.node_count = UInt32(nodes)
-            metaSize = MetaOffset.buckets + buckets * MetaSize.hashBucket + nodes * MetaSize.hashNode
-            keysSize = nodes * UInt64(it.key_stride)
-            let block = family == .hash ? nodes * stride : perCPUBlock(nodes, stride: stride)
-            it.values_size = family == .hash ? block : block * UInt64(cpuCount)
+            it.key_stride += UInt32(MetaSize.hashNode)
+            // The word of `usedWord`.
+            if map.type == .lruHash || map.type == .lruPerCPUHash { it.key_stride += 8 }
         case .array:
-            it.values_size = entries * stride
             valuesPart = map.isFrozen ? .image : .guest
-        case .perCPUArray:
-            it.values_size = perCPUBlock(entries, stride: stride) * UInt64(cpuCount)
+        case .queue:
+            valuesPart = .meta
+        case .bloomFilter:
+            // kernel/bpf/bloom_filter.c: the size at which half of the bits are set, 7 / 5 being about 1 / ln 2.
+            let hashes = map.extra == 0 ? 5 : map.extra
+            it.bucket_count = UInt32(min(Self.powerOfTwo(max(entries * hashes * 7 / 5, 64)), 1 << 31))
+            it.node_count = UInt32(hashes)
         case .stackTrace:
             let buckets = Self.powerOfTwo(entries)
             let nodes = buckets + spareNodes
             if nodes >= 1 << 31 { throw .mapTooBig(map.name, nodes, 1 << 31) }
             it.bucket_count = UInt32(buckets)
             it.node_count = UInt32(nodes)
-            metaSize = MetaOffset.buckets + buckets * MetaSize.stackBucket + nodes * MetaSize.stackNode
-            it.values_size = nodes * stride
             valuesPart = .meta
         case .programArray:
-            it.values_size = entries * 4
             it.value_stride = 4
             valuesPart = .meta
         case .ringBuffer, .perfEventArray:
             if family == .perfEventArray, entries == 0 { it.max_entries = cpuCount }
             it.ring_size = family == .ringBuffer ? entries : UInt64(perfRingSize)
-            it.values_size = it.ring_size * 2
-            metaSize = MetaOffset.ringSize
         }
-        let total = metaSize + keysSize + it.values_size
+        let sizes = MapSizes(it, family, cpuCount: cpuCount)
+        it.values_size = sizes.values
+        metaSize = sizes.meta
+        keysSize = sizes.keys
+        let total = sizes.meta + sizes.keys + sizes.values
         if total > Self.limit { throw .mapTooBig(map.name, total, Self.limit) }
         descriptor = it
     }

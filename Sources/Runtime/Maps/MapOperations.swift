@@ -7,8 +7,18 @@ extension MapView {
     var hasElements: Bool {
         @_noLocks get {
             switch family {
-            case .hash, .perCPUHash, .array, .perCPUArray: true
-            case .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil: false
+            case .hash, .array, .lpmTrie: true
+            case .queue, .bloomFilter, .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil: false
+            }
+        }
+    }
+
+    /// Whether programs may walk the elements: `bpf_for_each_map_elem`.
+    package var isIterable: Bool {
+        @_noLocks get {
+            switch family {
+            case .hash, .array: true
+            case .lpmTrie, .queue, .bloomFilter, .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil: false
             }
         }
     }
@@ -17,13 +27,17 @@ extension MapView {
     @_noLocks
     package func lookup(_ key: UnsafeRawPointer, slot: Int) -> UnsafeMutableRawPointer? {
         switch family {
-        case .hash, .perCPUHash:
+        case .hash:
             let node = unsafe hashFind(key)
-            return node == 0 ? nil : unsafe nodeValue(node, slot: isPerCPU ? slot : 0)
-        case .array, .perCPUArray:
+            if node == 0 { return nil }
+            if evicts, unsafe cruntime_load32(usedWord(node)) == 0 { unsafe cruntime_store32(usedWord(node), 1) }
+            return unsafe nodeValue(node, slot: isPerCPU ? slot : 0)
+        case .array:
             let index = unsafe arrayIndex(key)
             return index >= maxEntries ? nil : unsafe element(index, slot: isPerCPU ? slot : 0)
-        case .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
+        case .lpmTrie:
+            return unsafe prefixLookup(key)
+        case .queue, .bloomFilter, .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
             return nil
         }
     }
@@ -40,10 +54,12 @@ extension MapView {
         slot: Int
     ) -> Int64 {
         switch family {
-        case .hash, .perCPUHash:
+        case .hash:
             return unsafe hashUpdate(key, value, flags: flags, tid: tid, slot: slot)
-        case .array, .perCPUArray:
+        case .array:
             return unsafe arrayUpdate(key, value, flags: flags, slot: slot)
+        case .lpmTrie:
+            return unsafe prefixUpdate(key, value, flags: flags, tid: tid)
         case .programArray:
             if flags != UpdateFlag.any { return Failure.invalid }
             let index = unsafe arrayIndex(key)
@@ -52,7 +68,7 @@ extension MapView {
             if unsafe program >= session.header.pointee.program_count { return Failure.invalid }
             unsafe cruntime_store32(programEntry(index), program &+ 1)
             return 0
-        case .perfEventArray, .stackTrace, .ringBuffer, nil:
+        case .queue, .bloomFilter, .perfEventArray, .stackTrace, .ringBuffer, nil:
             return Failure.invalid
         }
     }
@@ -61,15 +77,19 @@ extension MapView {
     @_noLocks
     package func delete(_ key: UnsafeRawPointer, tid: UInt32) -> Int64 {
         switch family {
-        case .hash, .perCPUHash:
+        case .hash:
             return unsafe hashDelete(key, tid: tid)
+        case .lpmTrie:
+            return unsafe prefixDelete(key, tid: tid)
         case .stackTrace:
             return unsafe stackDelete(arrayIndex(key))
         case .programArray:
             let index = unsafe arrayIndex(key)
             if index >= maxEntries { return Failure.tooBig }
             return unsafe cruntime_exchange32(programEntry(index), 0) == 0 ? Failure.noEntry : 0
-        case .array, .perCPUArray, .perfEventArray, .ringBuffer, nil:
+        case .bloomFilter:
+            return Failure.notSupported
+        case .array, .queue, .perfEventArray, .ringBuffer, nil:
             return Failure.invalid
         }
     }
@@ -78,11 +98,53 @@ extension MapView {
     @_noLocks
     package func nextKey(_ key: UnsafeRawPointer?, into next: UnsafeMutableRawPointer) -> Int64 {
         switch family {
-        case .hash, .perCPUHash: unsafe hashNextKey(key, into: next)
-        case .array, .perCPUArray, .programArray: unsafe arrayNextKey(key, into: next)
+        case .hash, .lpmTrie: unsafe hashNextKey(key, into: next)
+        case .array, .programArray: unsafe arrayNextKey(key, into: next)
         case .stackTrace: unsafe stackNextKey(key, into: next)
-        case .perfEventArray, .ringBuffer, nil: Failure.invalid
+        case .bloomFilter: Failure.notSupported
+        case .queue, .perfEventArray, .ringBuffer, nil: Failure.invalid
         }
+    }
+
+    // MARK: Without keys
+
+    /// Whether programs may push and peek values.
+    var hasValues: Bool {
+        @_noLocks get {
+            switch family {
+            case .queue, .bloomFilter: true
+            case .hash, .array, .lpmTrie, .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil: false
+            }
+        }
+    }
+
+    /// Adds a value: `bpf_map_push_elem`.
+    @_noLocks
+    package func push(_ value: UnsafeRawPointer, flags: UInt64, tid: UInt32) -> Int64 {
+        switch family {
+        case .queue: unsafe queuePush(value, flags: flags, tid: tid)
+        case .bloomFilter: unsafe bloomPush(value, flags: flags)
+        case .hash, .array, .lpmTrie, .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
+            Failure.notSupported
+        }
+    }
+
+    /// The next value, copied; of a bloom filter whether it may hold `value`: `bpf_map_peek_elem`.
+    @_noLocks
+    package func peek(_ value: UnsafeMutableRawPointer, tid: UInt32) -> Int64 {
+        switch family {
+        case .queue: unsafe queueTake(value, tid: tid, removes: false)
+        case .bloomFilter: unsafe bloomPeek(value)
+        case .hash, .array, .lpmTrie, .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
+            Failure.notSupported
+        }
+    }
+
+    /// Takes the next value out: `bpf_map_pop_elem`.
+    @_noLocks
+    package func pop(_ value: UnsafeMutableRawPointer, tid: UInt32) -> Int64 {
+        guard case .queue? = family else { return Failure.notSupported }
+        return unsafe queueTake(value, tid: tid, removes: true)
     }
 }
 
@@ -114,14 +176,14 @@ package struct MapCursor {
     @_noLocks
     package mutating func advance(_ map: MapView, slot: Int) -> Bool {
         switch map.family {
-        case .hash, .perCPUHash: return nextNode(map, slot)
-        case .array, .perCPUArray:
+        case .hash, .lpmTrie: return nextNode(map, slot)
+        case .array:
             if isStarted { index &+= 1 }
             isStarted = true
             if index >= map.maxEntries { return false }
             unsafe value = unsafe map.element(index, slot: map.isPerCPU ? slot : 0)
             return true
-        case .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil: return false
+        case .queue, .bloomFilter, .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil: return false
         }
     }
 

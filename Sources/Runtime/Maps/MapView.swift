@@ -31,6 +31,17 @@ package struct MapView {
         @_noLocks get { unsafe descriptor.pointee.max_entries }
     }
 
+    /// One slot's value for each CPU.
+    package var isPerCPU: Bool {
+        @_noLocks get {
+            switch unsafe descriptor.pointee.type {
+            // BPF_MAP_TYPE_PERCPU_HASH, BPF_MAP_TYPE_PERCPU_ARRAY, BPF_MAP_TYPE_LRU_PERCPU_HASH
+            case 5, 6, 10: true
+            default: false
+            }
+        }
+    }
+
     /// The values lie in the sealed image, or programs were promised that they do not change.
     package var isReadOnly: Bool {
         @_noLocks get {

@@ -8,6 +8,8 @@ package struct MapParameters: Sendable {
     package var valueSize: UInt32
     package var maxEntries: UInt32
     package var flags: UInt32
+    /// `map_extra`: in bloom filters the number of hash functions.
+    package var extra: UInt64
     /// The first bytes of an array's values (`.data`, `.rodata`); the rest is zero.
     package var contents: [UInt8]?
     /// The values never change: they live in the sealed image.
@@ -20,6 +22,7 @@ package struct MapParameters: Sendable {
         valueSize: UInt32,
         maxEntries: UInt32,
         flags: UInt32 = 0,
+        extra: UInt64 = 0,
         contents: [UInt8]? = nil,
         isFrozen: Bool = false
     ) {
@@ -29,6 +32,7 @@ package struct MapParameters: Sendable {
         self.valueSize = valueSize
         self.maxEntries = maxEntries
         self.flags = flags
+        self.extra = extra
         self.contents = contents
         self.isFrozen = isFrozen
     }
@@ -37,14 +41,17 @@ package struct MapParameters: Sendable {
     func check() throws(SessionError) -> MapFamily {
         guard let family = MapFamily(type) else { throw .mapType(name, type) }
         switch family {
-        case .hash, .perCPUHash: try checkHash(perCPU: family == .perCPUHash)
-        case .array, .perCPUArray: try checkArray(perCPU: family == .perCPUArray)
+        case .hash: try checkHash(perCPU: type.isPerCPU)
+        case .array: try checkArray(perCPU: type.isPerCPU)
+        case .queue: try checkQueue()
+        case .bloomFilter: try checkBloomFilter()
+        case .lpmTrie: try checkTrie()
         case .programArray: try checkDescriptors(entriesNeeded: true)
         case .perfEventArray: try checkDescriptors(entriesNeeded: false)
         case .stackTrace: try checkStackTrace()
         case .ringBuffer: try checkRing()
         }
-        if let contents, family != .array || UInt64(contents.count) > UInt64(valueSize) * UInt64(maxEntries) {
+        if let contents, type != .array || UInt64(contents.count) > UInt64(valueSize) * UInt64(maxEntries) {
             throw .contentsSize(name, contents.count, UInt64(valueSize) * UInt64(maxEntries))
         }
         return family
@@ -61,8 +68,10 @@ package struct MapParameters: Sendable {
 
     /// kernel/bpf/hashtab.c, `htab_map_alloc_check`.
     private func checkHash(perCPU: Bool) throws(SessionError) {
+        let isLRU = type == .lruHash || type == .lruPerCPUHash
         try allow(
-            MapFlag.noPreallocation | MapFlag.numaNode | MapFlag.userAccess | MapFlag.programAccess | MapFlag.zeroSeed
+            (isLRU ? MapFlag.noCommonLRU : MapFlag.noPreallocation) | MapFlag.numaNode | MapFlag.userAccess
+                | MapFlag.programAccess | MapFlag.zeroSeed
         )
         if maxEntries == 0 { throw .noEntries(name) }
         if keySize == 0 { throw .keySize(name, 0, "at least 1") }
@@ -86,6 +95,36 @@ package struct MapParameters: Sendable {
         if valueSize > UInt32(Int32.max) { throw .elementTooBig(name, UInt64(valueSize), UInt64(Int32.max)) }
         if perCPU, UInt64(valueSize) > Self.perCPULimit {
             throw .elementTooBig(name, UInt64(valueSize), Self.perCPULimit)
+        }
+    }
+
+    /// kernel/bpf/queue_stack_maps.c, `queue_stack_map_alloc_check`.
+    private func checkQueue() throws(SessionError) {
+        try allow(MapFlag.numaNode | MapFlag.userAccess | MapFlag.programAccess)
+        if maxEntries == 0 { throw .noEntries(name) }
+        if keySize != 0 { throw .keySize(name, keySize, "0") }
+        if valueSize == 0 { throw .valueSize(name, 0, "at least 1") }
+        if UInt64(valueSize) > Self.elementLimit { throw .elementTooBig(name, UInt64(valueSize), Self.elementLimit) }
+    }
+
+    /// kernel/bpf/bloom_filter.c, `bloom_map_alloc`.
+    private func checkBloomFilter() throws(SessionError) {
+        try allow(MapFlag.numaNode | MapFlag.zeroSeed | MapFlag.userAccess | MapFlag.programAccess)
+        if maxEntries == 0 { throw .noEntries(name) }
+        if keySize != 0 { throw .keySize(name, keySize, "0") }
+        if valueSize == 0 { throw .valueSize(name, 0, "at least 1") }
+        if extra > 15 { throw .extra(name, extra, "the number of hash functions, 1 to 15 or 0 for 5") }
+    }
+
+    /// kernel/bpf/lpm_trie.c, `trie_alloc`.
+    private func checkTrie() throws(SessionError) {
+        try allow(MapFlag.noPreallocation | MapFlag.numaNode | MapFlag.userAccess | MapFlag.programAccess)
+        if maxEntries == 0 { throw .noEntries(name) }
+        if flags & MapFlag.noPreallocation == 0 { throw .preallocated(name) }
+        if keySize < 5 || keySize > 4 + 256 { throw .keySize(name, keySize, "5 to 260") }
+        if valueSize == 0 { throw .valueSize(name, 0, "at least 1") }
+        if UInt64(valueSize) > Self.elementLimit - 512 {
+            throw .elementTooBig(name, UInt64(valueSize), Self.elementLimit - 512)
         }
     }
 

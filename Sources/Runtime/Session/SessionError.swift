@@ -81,7 +81,21 @@ package struct SessionError: Error, Sendable {
             .unsupported,
             name,
             "map type \(mapTypeName(type)) is not supported in user space",
-            help: "use HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE, RINGBUF, PERF_EVENT_ARRAY or PROG_ARRAY"
+            help:
+                "use a hash, array, LPM_TRIE, QUEUE, STACK, BLOOM_FILTER, STACK_TRACE, RINGBUF, PERF_EVENT_ARRAY or PROG_ARRAY"
+        )
+    }
+
+    static func extra(_ name: String, _ extra: UInt64, _ expected: String) -> SessionError {
+        SessionError(.invalid, name, "map_extra is \(extra)", help: "for this type it must be \(expected)")
+    }
+
+    static func preallocated(_ name: String) -> SessionError {
+        SessionError(
+            .invalid,
+            name,
+            "an LPM_TRIE without BPF_F_NO_PREALLOC",
+            help: "set map_flags to BPF_F_NO_PREALLOC, as the kernel demands"
         )
     }
 

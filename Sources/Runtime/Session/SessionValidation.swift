@@ -64,42 +64,40 @@ extension SessionView {
 
     private func checkMap(_ map: csession_map, _ header: csession_image) throws(SessionError) {
         guard let family = MapFamily(number: map.type) else { throw .damaged("image", "map type \(map.type)") }
-        let entries = UInt64(map.max_entries)
-        let nodes = UInt64(map.node_count)
         let buckets = UInt64(map.bucket_count)
         let stride = UInt64(map.value_stride)
-        let cpus = UInt64(header.cpu_count)
-        let meta: UInt64
-        var keys: UInt64 = 0
-        let values: UInt64
+        let sizes = MapSizes(map, family, cpuCount: header.cpu_count)
+        let needsBuckets: Bool
+        var keyRoom = UInt64(map.key_size)
         switch family {
-        case .hash, .perCPUHash:
-            meta = MetaOffset.buckets + buckets * MetaSize.hashBucket + nodes * MetaSize.hashNode
-            keys = nodes * UInt64(map.key_stride)
-            values = family == .hash ? nodes * stride : perCPUBlock(nodes, stride: stride) * cpus
-        case .array:
-            (meta, values) = (0, entries * stride)
-        case .perCPUArray:
-            (meta, values) = (0, perCPUBlock(entries, stride: stride) * cpus)
-        case .stackTrace:
-            meta = MetaOffset.buckets + buckets * MetaSize.stackBucket + nodes * MetaSize.stackNode
-            values = nodes * stride
-        case .programArray:
-            (meta, values) = (0, entries * 4)
+        case .hash, .lpmTrie:
+            needsBuckets = true
+            keyRoom += MetaSize.hashNode + (map.type == 9 || map.type == 10 ? 8 : 0)
+            guard family == .hash || (map.key_size > 4 && map.key_size <= 4 + 256) else {
+                throw .damaged("image", "an LPM trie with keys of \(map.key_size) bytes")
+            }
+        case .stackTrace, .bloomFilter: needsBuckets = true
         case .ringBuffer, .perfEventArray:
-            (meta, values) = (MetaOffset.ringSize, map.ring_size * 2)
+            needsBuckets = false
             guard map.ring_size >= 8, map.ring_size & (map.ring_size - 1) == 0 else {
                 throw .damaged("image", "a ring of \(map.ring_size) bytes")
             }
+        case .queue:
+            needsBuckets = false
+            guard map.max_entries > 0 else { throw .damaged("image", "a queue without entries") }
+        case .array, .programArray: needsBuckets = false
         }
-        let needsBuckets = family == .hash || family == .perCPUHash || family == .stackTrace
-        guard !needsBuckets || (buckets > 0 && buckets & (buckets - 1) == 0 && map.key_stride >= map.key_size) else {
+        guard
+            !needsBuckets
+                || (buckets > 0 && buckets & (buckets - 1) == 0 && UInt64(map.key_stride) >= keyRoom
+                    && map.node_count > 0)
+        else {
             throw .damaged("image", "a map with \(buckets) buckets")
         }
         let storage = map.storage == CSESSION_STORAGE_IMAGE.rawValue ? header.image_size : header.shared_size
-        guard fits(map.meta_offset, meta, 1, in: header.shared_size),
-            fits(map.keys_offset, keys, 1, in: header.shared_size),
-            fits(map.values_offset, values, 1, in: storage), values <= map.values_size || map.storage != 0,
+        guard fits(map.meta_offset, sizes.meta, 1, in: header.shared_size),
+            fits(map.keys_offset, sizes.keys, 1, in: header.shared_size),
+            fits(map.values_offset, sizes.values, 1, in: storage), sizes.values <= map.values_size || map.storage != 0,
             stride >= UInt64(family == .programArray ? 4 : map.value_size)
         else { throw .damaged("image", "a map lies outside the segments") }
     }

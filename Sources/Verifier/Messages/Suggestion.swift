@@ -208,8 +208,6 @@ extension DiagnosisBuilder {
         case .getTaskStack?: return "bpf_get_stack(ctx, buffer, size, BPF_F_USER_STACK)"
         case .copyFromUserTask?: return "bpf_probe_read_user(&copy, size, pointer)"
         case .probeWriteUser?, .overrideReturn?: return "observe only: nothing here changes what the process does"
-        case .mapPushElem?, .mapPopElem?, .mapPeekElem?:
-            return "use an array or a ring buffer instead of a queue or stack map"
         default: return nil
         }
     }

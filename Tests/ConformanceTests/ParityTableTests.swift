@@ -1,0 +1,118 @@
+import CLinux
+import Foundation
+import ISA
+import Runtime
+import Testing
+
+/// Documentation/Parity.md says what each operation on each type of map answers, here and in the kernel; this keeps it true.
+@Suite struct ParityTableTests {
+    /// What is tried, in this order, on a map of three entries.
+    private static let operations = [
+        "lookup absent", "next of none", "delete absent", "update", "EXIST absent", "flags 3", "NOEXIST present",
+        "full", "lookup",
+        "next of last", "delete", "pop",
+    ]
+
+    private static let shapes: [MapShape] = [
+        MapShape(type: .hash, entries: 3), MapShape(type: .array, keySize: 4, entries: 3),
+        MapShape(type: .perCPUHash, entries: 3), MapShape(type: .perCPUArray, keySize: 4, entries: 3),
+        MapShape(type: .lruHash, entries: 3), MapShape(type: .lruPerCPUHash, entries: 3),
+        MapShape(type: .lpmTrie, entries: 3, flags: 1), MapShape(type: .queue, keySize: 0, entries: 3),
+        MapShape(type: .stack, keySize: 0, entries: 3), MapShape(type: .bloomFilter, keySize: 0, entries: 3),
+        MapShape(type: .stackTrace, keySize: 4, entries: 3),
+        MapShape(type: .ringBuffer, keySize: 0, valueSize: 0, entries: 4096),
+        MapShape(type: .perfEventArray, keySize: 4, valueSize: 4, entries: 3),
+        MapShape(type: .programArray, keySize: 4, valueSize: 4, entries: 3),
+    ]
+
+    private static func answers(_ side: any MapSide, _ shape: MapShape) -> [String] {
+        func key(_ number: UInt8) -> [UInt8] {
+            if shape.type == .lpmTrie { return [32, 0, 0, 0, number, 0, 0, 0] }
+            return [number] + [UInt8](repeating: 0, count: 7)
+        }
+        // A program or a file where a map takes such: there is none.
+        let value = [UInt8](repeating: 0xff, count: max(shape.valueSize, 8) * possibleCPUs)
+        let statuses: [Int64] = [
+            side.lookup(key(0), value).status, side.next(nil).status, side.delete(key(9)),
+            side.update(key(0), value, 0),
+            side.update(key(2), value, 2), side.update(key(0), value, 3), side.update(key(0), value, 1),
+            [1, 2, 3].map { side.update(key($0), value, 0) }.last ?? 0,
+            side.lookup(key(shape.type.name.hasPrefix("lru") ? 3 : 0), value).status, next(side, shape),
+            side.delete(key(0)),
+            shape.keySize == 0 && shape.type != .ringBuffer ? side.take(value).status : 1,
+        ]
+        return statuses.map(name)
+    }
+
+    /// What follows the last key.
+    private static func next(_ side: any MapSide, _ shape: MapShape) -> Int64 {
+        var last: [UInt8]?
+        for _ in 0..<10 {
+            let next = side.next(last)
+            if next.status != 0 { return next.status }
+            last = next.key
+        }
+        return 2
+    }
+
+    private static func name(_ status: Int64) -> String {
+        switch -status {
+        case 0: "ok"
+        case -1: "-"
+        case -2: "never ends"
+        case Int64(EPERM): "EPERM"
+        case Int64(ENOENT): "ENOENT"
+        case Int64(E2BIG): "E2BIG"
+        case Int64(EBADF): "EBADF"
+        case Int64(ENOMEM): "ENOMEM"
+        case Int64(EEXIST): "EEXIST"
+        case Int64(EINVAL): "EINVAL"
+        case Int64(ENOSPC): "ENOSPC"
+        case Int64(EOPNOTSUPP): "EOPNOTSUPP"
+        case 524: "ENOTSUPP"
+        default: "\(status)"
+        }
+    }
+
+    private static func cells(_ line: String) -> [String] {
+        line.split(separator: "|").map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
+    }
+
+    private static let document = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent().appending(path: "Documentation/Parity.md")
+
+    /// A cell is our answer, and behind ` / ` the kernel's where that is another.
+    @Test(arguments: shapes) func isTrue(_ shape: MapShape) throws {
+        let text = try String(contentsOf: Self.document, encoding: .utf8)
+        let lines = text.split(separator: "\n").map(String.init)
+        #expect(lines.contains { Self.cells($0) == ["type"] + Self.operations }, "no table of \(Self.operations)")
+        let ours = Self.answers(try OurMap(shape), shape)
+        let row = lines.map(Self.cells).first {
+            $0.first == "`\(shape.type.name)`" && $0.count == Self.operations.count + 1
+        }
+        guard geteuid() == 0 else {
+            // The kernel is not asked: what the page says of it stays.
+            let said = row?.dropFirst().map { $0.components(separatedBy: " / ")[0] } ?? []
+            #expect(said == ours)
+            return
+        }
+        let theirs = Self.answers(try #require(KernelSideMap(shape)), shape)
+        let cells = zip(ours, theirs).map { $0 == $1 ? $0 : "\($0) / \($1)" }
+        let expected = "| `\(shape.type.name)` | " + cells.joined(separator: " | ") + " |"
+        #expect(row == Self.cells(expected), "the line must be:\n\(expected)")
+        let differs = zip(ours, theirs).contains { $0 != $1 }
+        let isExplained = lines.contains { $0.hasPrefix("- `\(shape.type.name)`") }
+        #expect(!differs || isExplained, "no line `- \\`\(shape.type.name)\\`: ...` says why")
+    }
+
+    /// Every type of map is on the page: with a line in the table, or among those that exist only in the kernel.
+    @Test func namesAllTypes() throws {
+        let text = try String(contentsOf: Self.document, encoding: .utf8)
+        let refused = text.split(separator: "\n").first { $0.hasPrefix("Refused when a session is made:") } ?? ""
+        for type in MapType.allCases where type != .unspecified {
+            let isOurs = MapFamily(type) != nil
+            #expect(isOurs == Self.shapes.contains { $0.type == type }, "\(type.name) in the table")
+            #expect(isOurs != refused.contains("`\(type.name)`"), "\(type.name) in the list of what is refused")
+        }
+    }
+}
