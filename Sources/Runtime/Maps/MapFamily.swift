@@ -55,6 +55,14 @@ extension MapType {
         default: false
         }
     }
+
+    /// A full map makes room.
+    var isLRU: Bool {
+        switch self {
+        case .lruHash, .lruPerCPUHash: true
+        default: false
+        }
+    }
 }
 
 /// `BPF_F_*` flags of map creation (include/uapi/linux/bpf.h).

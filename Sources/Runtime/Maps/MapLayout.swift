@@ -148,7 +148,7 @@ struct MapLayout {
             it.node_count = UInt32(nodes)
             it.key_stride += UInt32(MetaSize.hashNode)
             // The word of `usedWord`.
-            if map.type == .lruHash || map.type == .lruPerCPUHash { it.key_stride += 8 }
+            if map.type.isLRU { it.key_stride += 8 }
         case .array:
             valuesPart = map.isFrozen ? .image : .guest
         case .queue:

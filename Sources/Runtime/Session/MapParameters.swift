@@ -51,7 +51,9 @@ package struct MapParameters: Sendable {
         case .stackTrace: try checkStackTrace()
         case .ringBuffer: try checkRing()
         }
-        if let contents, type != .array || UInt64(contents.count) > UInt64(valueSize) * UInt64(maxEntries) {
+        if let contents,
+            family != .array || type.isPerCPU || UInt64(contents.count) > UInt64(valueSize) * UInt64(maxEntries)
+        {
             throw .contentsSize(name, contents.count, UInt64(valueSize) * UInt64(maxEntries))
         }
         return family
@@ -68,9 +70,8 @@ package struct MapParameters: Sendable {
 
     /// kernel/bpf/hashtab.c, `htab_map_alloc_check`.
     private func checkHash(perCPU: Bool) throws(SessionError) {
-        let isLRU = type == .lruHash || type == .lruPerCPUHash
         try allow(
-            (isLRU ? MapFlag.noCommonLRU : MapFlag.noPreallocation) | MapFlag.numaNode | MapFlag.userAccess
+            (type.isLRU ? MapFlag.noCommonLRU : MapFlag.noPreallocation) | MapFlag.numaNode | MapFlag.userAccess
                 | MapFlag.programAccess | MapFlag.zeroSeed
         )
         if maxEntries == 0 { throw .noEntries(name) }
