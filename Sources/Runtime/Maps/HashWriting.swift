@@ -46,10 +46,7 @@ extension MapView {
                 }
                 stripe.unlock()
                 found = findNode(tid)
-                if found == 0 {
-                    unsafe _ = cruntime_add64(quad(MetaOffset.dropped), 1)
-                    return evicts ? Failure.noMemory : Failure.tooBig
-                }
+                if found == 0 { return evicts ? Failure.noMemory : Failure.tooBig }
                 continue
             }
             if found != 0 {

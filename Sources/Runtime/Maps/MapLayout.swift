@@ -32,7 +32,7 @@ enum MetaOffset {
     static var queueTail: UInt64 { @_noLocks get { 32 } }
     static var queueSize: UInt64 { @_noLocks get { 64 } }
 
-    /// `u64`: records, elements or values that found no room; of all maps.
+    /// `u64`: records that found no room; 0 in other maps.
     static var dropped: UInt64 { @_noLocks get { 16 } }
 
     // MARK: Rings

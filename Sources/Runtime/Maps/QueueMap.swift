@@ -26,7 +26,6 @@ extension MapView {
         let isFull = end &- start >= UInt64(maxEntries)
         if isFull, flags != UpdateFlag.exist {
             unsafe OwnerLock.release(lock)
-            unsafe _ = cruntime_add64(quad(MetaOffset.dropped), 1)
             return Failure.tooBig
         }
         if isFull { unsafe cruntime_store64(tail, start &+ 1) }

@@ -84,7 +84,7 @@ extension MapView {
         }
     }
 
-    /// Records that found no room, so far; elements of other maps.
+    /// Records that found no room, so far; 0 for other maps.
     package var droppedRecords: UInt64 {
         @_noLocks get { unsafe cruntime_load64(quad(MetaOffset.dropped)) }
     }
