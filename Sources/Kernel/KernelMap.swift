@@ -4,8 +4,9 @@ package import ISA
 /// A map in the kernel.
 package struct KernelMap: ~Copyable {
     package let descriptor: Int32
-    private let keySize: Int
-    private let valueSize: Int
+    package let keySize: Int
+    /// Bytes of a value as system calls carry it: one for every possible CPU in per-CPU maps.
+    package let valueSize: Int
 
     /// Makes a map; sizes in bytes.
     ///
@@ -16,7 +17,9 @@ package struct KernelMap: ~Copyable {
         valueSize: Int,
         maxEntries: Int,
         flags: UInt32 = 0,
-        innerMap: Int32? = nil
+        innerMap: Int32? = nil,
+        extra: UInt64 = 0,
+        name: String = ""
     ) throws(KernelError) {
         var attributes = BPF.Attributes(size: 72)
         attributes.put(type.rawValue, at: 0)
@@ -25,11 +28,17 @@ package struct KernelMap: ~Copyable {
         attributes.put(UInt32(maxEntries), at: 12)
         attributes.put(flags, at: 16)
         attributes.put(UInt32(bitPattern: innerMap ?? 0), at: 20)
+        BPF.put(name: name, at: 28, in: &attributes)
+        attributes.put(extra, at: 64)
         let result = BPF.call(.mapCreate, &attributes)
         guard result >= 0 else { throw KernelError(call: "bpf(MAP_CREATE)", errno: Int32(-result)) }
         descriptor = Int32(result)
         self.keySize = keySize
-        self.valueSize = valueSize
+        switch type {
+        case .perCPUArray, .perCPUHash, .lruPerCPUHash, .perCPUCgroupStorage:
+            self.valueSize = (valueSize + 7) / 8 * 8 * possibleCPUs
+        default: self.valueSize = valueSize
+        }
     }
 
     deinit { _ = close(descriptor) }

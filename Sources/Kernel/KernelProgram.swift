@@ -8,20 +8,30 @@ package struct KernelProgram: ~Copyable {
     /// Loads a program; a refusal carries the verifier's log.
     ///
     /// Needs CAP_BPF and, for tracing types, CAP_PERFMON. Maps are descriptors in `loadMap` (see `KernelMap`).
+    /// `attachFunction` is the BTF id of what a tracing program is for, `externs` the object's names of kernel symbols.
     package init(
         _ instructions: [Instruction],
         type: ProgramType,
         flags: UInt32 = 0,
         license: String = "GPL",
-        attachType: UInt32 = 0
+        attachType: UInt32 = 0,
+        attachFunction: UInt32 = 0,
+        name: String = "",
+        externs: [String] = []
     ) throws(KernelError) {
-        let code = encode(KernelFunctions.resolved(instructions))
+        let code = encode(KernelFunctions.resolved(instructions, externs: externs))
+        var request = BPF.Attributes(size: 120)
+        request.put(type.rawValue, at: 0)
+        request.put(flags, at: 44)
+        BPF.put(name: name, at: 48, in: &request)
+        request.put(attachType, at: 68)
+        request.put(attachFunction, at: 108)
         var log: [UInt8] = []
-        var result = Self.load(code, type, flags, license, attachType, &log)
+        var result = Self.load(code, request, license, &log)
         if result < 0, result != -Int64(EPERM) {
             // Again for the reason; a log costs time, so not at first.
             log = [UInt8](repeating: 0, count: 1 << 20)
-            result = Self.load(code, type, flags, license, attachType, &log)
+            result = Self.load(code, request, license, &log)
         }
         guard result >= 0 else {
             let text = String(decoding: log.prefix { $0 != 0 }, as: UTF8.self)
@@ -37,18 +47,13 @@ package struct KernelProgram: ~Copyable {
 
     private static func load(
         _ code: [RawInstruction],
-        _ type: ProgramType,
-        _ flags: UInt32,
+        _ request: BPF.Attributes,
         _ license: String,
-        _ attachType: UInt32,
         _ log: inout [UInt8]
     ) -> Int64 {
         let license = Array(license.utf8) + [0]
-        var attributes = BPF.Attributes(size: 120)
-        attributes.put(type.rawValue, at: 0)
+        var attributes = request
         attributes.put(UInt32(code.count), at: 4)
-        attributes.put(flags, at: 44)
-        attributes.put(attachType, at: 68)
         return unsafe code.withUnsafeBytes { instructions in
             unsafe license.withUnsafeBytes { license in
                 unsafe log.withUnsafeMutableBytes { log in

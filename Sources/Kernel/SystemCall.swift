@@ -30,7 +30,10 @@ enum BPF {
         case mapNextKey = 4
         case programLoad = 5
         case programTestRun = 10
+        case rawTracepointOpen = 17
         case mapFreeze = 22
+        case linkCreate = 28
+        case iteratorCreate = 33
     }
 
     /// `union bpf_attr`: fields at byte offsets, unused ones zero.
@@ -49,8 +52,25 @@ enum BPF {
             put(UInt64(UInt(bitPattern: pointer)), at: offset)
         }
 
+        /// The address of the block, for calls other than bpf(2).
+        func withAddress<R>(_ body: (Int64) -> R) -> R {
+            unsafe bytes.withUnsafeBytes { body(Int64(Int(bitPattern: $0.baseAddress))) }
+        }
+
         func word(at offset: Int) -> UInt32 {
             (0..<4).reduce(0) { $0 | UInt32(bytes[offset + $1]) << UInt32(8 * $1) }
+        }
+    }
+
+    /// An object's name as the kernel takes it: 15 characters of `[A-Za-z0-9_.]`.
+    static func put(name: String, at offset: Int, in attributes: inout Attributes) {
+        for (index, byte) in name.utf8.prefix(15).enumerated() {
+            switch byte {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "_"), UInt8(ascii: "."):
+                attributes.put(byte, at: offset + index)
+            default: attributes.put(UInt8(ascii: "_"), at: offset + index)
+            }
         }
     }
 

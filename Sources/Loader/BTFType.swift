@@ -115,6 +115,8 @@ extension BTF {
     /// `BTF_INT_*` bits of an integer: 1 signed, 2 char, 4 bool.
     func encoding(_ type: BTFType) -> UInt32 { word(type, 0) >> 24 & 15 }
 
+    package func isBoolean(_ type: BTFType) -> Bool { encoding(type) & 4 != 0 }
+
     /// Offset in bits of an integer, which only old compilers use.
     func integerOffset(_ type: BTFType) -> UInt32 { word(type, 0) >> 16 & 0xff }
 

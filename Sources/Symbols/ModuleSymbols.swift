@@ -178,6 +178,17 @@ package final class ModuleSymbols {
         file.bytes(at: address, upTo: count)
     }
 
+    /// Where in the file the code at a virtual address is.
+    package func fileOffset(of address: UInt64) -> UInt64? {
+        for segment in file.segments
+        where segment.type == UInt32(PT_LOAD) && address >= segment.address
+            && address - segment.address < segment.fileSize
+        {
+            return address - segment.address + segment.offset
+        }
+        return nil
+    }
+
     /// The executable segment that holds `address`: its start and all its bytes in the file.
     package func executableSegment(containing address: UInt64) -> (start: UInt64, bytes: [UInt8])? {
         for segment in file.segments

@@ -117,6 +117,14 @@ struct RunCommand: ParsableCommand {
     @Flag(name: .customLong("follow-exec"), help: "Programs that the targets execute, and their children, take part.")
     var followsExec = false
 
+    @Option(
+        help: ArgumentHelp("The struct that records of kernel programs are; repeatable.", valueName: "[MAP=]STRUCT")
+    )
+    var event: [String] = []
+
+    @Option(help: "Where uprobe programs run: user (in the process) or kernel.")
+    var backend: String?
+
     @Option(name: .customLong("helper-socket"), help: .private)
     var helperSocket: Int32?
 
@@ -149,6 +157,13 @@ struct RunCommand: ParsableCommand {
         run.strictLeaks = strictLeaks
         run.followsFork = followsFork
         run.followsExec = followsExec
+        run.events = event
+        if let backend {
+            guard backend == "user" || backend == "kernel" else {
+                leave(.badOption("--backend", value: backend, expects: "user or kernel"))
+            }
+            run.usesKernel = backend == "kernel"
+        }
         if let format {
             guard let known = OutputFormat(rawValue: format) else {
                 leave(.badOption("--format", value: format, expects: "text or json"))

@@ -73,7 +73,6 @@ import Testing
         Case("@/bad.bpf.c -- true", .compilationFailed, "does not compile"),
         Case("@/own.bpf.c -- true", .compilerMissing, "no clang", ["UBPF_CLANG": "/nonexistent/clang"]),
         Case("@/lpm.bpf.c -- true", .unsupportedMap, "LPM_TRIE"),
-        Case("@/tracepoint.bpf.c -- true", .kernelProgram, "on_exec"),
         Case("memleak -o /nonexistent/report -- true", .outputFailed, "No such file or directory"),
     ]
 
@@ -97,6 +96,14 @@ import Testing
         (.stacksMissed(3, bytes: 40), .stacksMissed), (.recordsLost("events", 2), .recordsLost),
         (.programTrapped("p", count: 1, kind: "badRead", instruction: 3), .programTrapped),
         (.hitsMissed(9), .hitsMissed), (.unverified([]), .unverified),
+        (.kernelSkipped(["on_exec"]), .kernelProgram), (.noKprobes("p", function: "f", substitute: nil), .noKprobes),
+        (.noTrampolines("p", function: "f", substitute: "a/b"), .noTrampolines),
+        (.kernelRefused("p", reason: "R1 !read_ok", place: nil, source: nil), .kernelRefused),
+        (.noTracepoint("p", name: "a/b", near: "a/c"), .noTracepoint), (.sharedMap("p", map: "m"), .sharedMap),
+        (.kernelAttachFailed("p", section: "s", "why"), .kernelAttachFailed),
+        (.kernelMapFailed("m", "why"), .kernelMapFailed), (.noTraceFiles("what", "why"), .noTraceFiles),
+        (.noKernelHook("p", section: "s", why: "why"), .noKernelHook), (.untypedRecords("events"), .untypedRecords),
+        (.noKernelType("p", name: "f", hasBTF: true), .noKernelType),
         (.internalError("impossible"), .internalError),
     ]
 

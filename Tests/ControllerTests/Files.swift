@@ -255,10 +255,6 @@ final class Files: Sendable {
                 SEC("uprobe/libc:malloc") int p(void *c) { u64 k = 0; return bpf_map_lookup_elem(&trie, &k) != 0; }
                 """ + license
         )
-        try write(
-            "tracepoint.bpf.c",
-            include + "SEC(\"tracepoint/sched/sched_process_exec\") int on_exec(void *c) { return 0; }" + license
-        )
         let counts = """
             struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 8); __type(key, int); __type(value, long); }
                 counts SEC(".maps");
@@ -299,6 +295,7 @@ final class Files: Sendable {
                 SEC("lsm/file_open") int elsewhere(void *ctx) { return 0; }
                 """ + license
         )
+        try writeKernelPrograms(include + "#include <bpf/bpf_core_read.h>\n", license)
         let tools = String(program.dropLast("bin/ubpfrun".count)) + "share/ubpf/tools/memleak.bpf.o"
         let object = try Data(contentsOf: URL(fileURLWithPath: tools))
         try object.prefix(object.count / 2).write(to: URL(fileURLWithPath: directory + "/cut.o"))
@@ -311,6 +308,94 @@ final class Files: Sendable {
             """
         )
         tool("clang", ["-target", "bpf", "-O2", "-c", "maps.c", "-o", "maps-without-btf.o"])
+    }
+
+    /// Programs for the kernel: some run, some it refuses.
+    private func writeKernelPrograms(_ include: String, _ license: String) throws {
+        let small = [
+            "kprobe": "SEC(\"kprobe/do_unlinkat\") int p(void *c) { return 0; }",
+            "fentry": "SEC(\"fentry/do_unlinkat\") int p(void *c) { return 0; }",
+            "missing": "SEC(\"tp/nothing/at_all\") int p(void *c) { return 0; }",
+            "rawmissing": "SEC(\"raw_tp/sched_swich\") int p(void *c) { return 0; }",
+            "btfmissing": "SEC(\"tp_btf/nothing\") int p(void *c) { return 0; }",
+            "refused":
+                "SEC(\"tp/sched/sched_process_exit\")\nint p(void *c)\n{\n\treturn *(volatile int *)*(volatile long *)(c + 8);\n}",
+            "hugemap": """
+            struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 4000000000); __type(key, int);
+                __uint(value_size, 1048576); } big SEC(".maps");
+            SEC("tp/sched/sched_process_exit") int p(void *c) { int k = 0; return bpf_map_lookup_elem(&big, &k) != 0; }
+            """,
+            "structops": "SEC(\"struct_ops/p\") int p(void *c) { return 0; }",
+        ]
+        for (name, code) in small { try write("k-\(name).bpf.c", include + code + license) }
+        let ring = """
+            struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } events SEC(".maps");
+
+            """
+        let perf = """
+            struct { __uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY); __uint(key_size, 4); __uint(value_size, 4); }
+                events SEC(".maps");
+
+            """
+        try write(
+            "untyped.bpf.c",
+            include + ring
+                + """
+                struct answer { int value; } answer;
+                SEC("raw_tp/sched_process_exit") int p(void *c) {
+                    struct answer a = {42};
+                    bpf_ringbuf_output(&events, &a, sizeof a, 0);
+                    return 0;
+                }
+                """ + license
+        )
+        try write(
+            "pointer.bpf.c",
+            include + ring
+                + """
+                struct answer { int value; };
+                struct answer *unused;
+                SEC("raw_tp/sched_process_exit") int p(void *c) {
+                    struct answer a = {42};
+                    bpf_ringbuf_output(&events, &a, sizeof a, 0);
+                    return 0;
+                }
+                """ + license
+        )
+        try write(
+            "several.bpf.c",
+            include + perf
+                + """
+                struct event { int value; } event;
+                SEC("kprobe/do_unlinkat") int probe(void *c) { return 0; }
+                SEC("tp/sched/sched_process_exce") int slip(void *c) { return 0; }
+                SEC("tp/sched/sched_process_exit") int p(void *c) {
+                    struct event e = {7};
+                    bpf_perf_event_output(c, &events, BPF_F_CURRENT_CPU, &e, sizeof e);
+                    return 0;
+                }
+                """ + license
+        )
+        let hash = { (name: String) in
+            """
+            struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 64); __type(key, int); __type(value, long); }
+                \(name) SEC(".maps");
+
+            """
+        }
+        let count = { (map: String, key: Int) in
+            """
+            { int key = \(key); long one = 1, *v = bpf_map_lookup_elem(&\(map), &key);
+              if (v) __sync_fetch_and_add(v, 1); else bpf_map_update_elem(&\(map), &key, &one, 0); return 0; }
+
+            """
+        }
+        let halves = { (user: String, kernel: String) in
+            "SEC(\"uprobe/libc.so.6:malloc\") int on_malloc(void *c)\n" + count(user, 1)
+                + "SEC(\"tp/sched/sched_process_exit\") int on_exit(void *c)\n" + count(kernel, 2)
+        }
+        try write("halves.bpf.c", include + hash("mallocs") + hash("exits") + halves("mallocs", "exits") + license)
+        try write("shared.bpf.c", include + hash("counts") + halves("counts", "counts") + license)
     }
 
     private func write(_ name: String, _ text: String, mode: Int = 0o644) throws {

@@ -77,3 +77,147 @@ private let root = Comment("the kernel's bpf(2) is for root here")
         #expect(throws: KernelError.self) { _ = try KernelMap(type: .hash, keySize: 0, valueSize: 0, maxEntries: 0) }
     }
 }
+
+/// Attached programs, and what they send; getppid(2) is called by hardly anybody else.
+@Suite(.enabled(if: geteuid() == 0, root)) struct KernelLinkTests {
+    /// Writes 42 to a ring buffer at each hit, where the caller is this process.
+    private func ringWriter(_ map: borrowing KernelMap) -> [Instruction] {
+        [
+            Instruction(.callHelper, imm: 14), Instruction(.rsh64Imm, dst: .r0, imm: 32),
+            Instruction(.jumpNotEqual64Imm, dst: .r0, offset: 8, imm: Int64(getpid())),
+            Instruction(.store64Imm, dst: .r10, offset: -8, imm: 42),
+            Instruction(.loadMap, dst: .r1, imm: Int64(map.descriptor)),
+            Instruction(.mov64Reg, dst: .r2, src: .r10), Instruction(.add64Imm, dst: .r2, imm: -8),
+            Instruction(.mov64Imm, dst: .r3, imm: 8), Instruction(.mov64Imm, dst: .r4, imm: 0),
+            Instruction(.callHelper, imm: 130), Instruction(.mov64Imm, dst: .r0, imm: 0), Instruction(.exit),
+        ]
+    }
+
+    @Test func aTracepointFillsARing() throws {
+        let map = try KernelMap(type: .ringBuffer, keySize: 0, valueSize: 0, maxEntries: 4096)
+        var ring = try KernelRing.open(map.descriptor, size: 4096)
+        let program = try KernelProgram(ringWriter(map), type: .tracepoint)
+        let files = try TraceFiles()
+        let found = files.identifier("syscalls/sys_enter_getppid")
+        let identifier = try #require(found)
+        do {
+            let link = try KernelLink.tracepoint(program, identifier: identifier)
+            // More than the ring holds at once, so that it wraps.
+            for _ in 0..<1000 {
+                _ = getppid()
+                #expect(ring.next() == [42, 0, 0, 0, 0, 0, 0, 0])
+            }
+            #expect(ring.next() == nil)
+            _ = consume link
+        }
+        _ = getppid()
+        #expect(ring.next() == nil, "the link was closed")
+    }
+
+    @Test func aPerfBufferWraps() throws {
+        let map = try KernelMap(type: .perfEventArray, keySize: 4, valueSize: 4, maxEntries: possibleCPUs)
+        let number = { (value: Int32) in (0..<4).map { UInt8(truncatingIfNeeded: value >> (8 * Int32($0))) } }
+        // perf_event_output(ctx, map, BPF_F_CURRENT_CPU, fp - 8, 8)
+        let program = try KernelProgram(
+            [
+                Instruction(.mov64Reg, dst: .r6, src: .r1), Instruction(.callHelper, imm: 14),
+                Instruction(.rsh64Imm, dst: .r0, imm: 32),
+                Instruction(.jumpNotEqual64Imm, dst: .r0, offset: 10, imm: Int64(getpid())),
+                Instruction(.store64Imm, dst: .r10, offset: -8, imm: 7),
+                Instruction(.mov64Reg, dst: .r1, src: .r6),
+                Instruction(.loadMap, dst: .r2, imm: Int64(map.descriptor)),
+                Instruction(.loadImm64, dst: .r3, imm: 0xffff_ffff),
+                Instruction(.mov64Reg, dst: .r4, src: .r10), Instruction(.add64Imm, dst: .r4, imm: -8),
+                Instruction(.mov64Imm, dst: .r5, imm: 8), Instruction(.callHelper, imm: 25),
+                Instruction(.mov64Imm, dst: .r0, imm: 0), Instruction(.exit),
+            ],
+            type: .tracepoint
+        )
+        var buffers: [Buffer] = []
+        for cpu in 0..<Int32(possibleCPUs) {
+            guard let buffer = try Buffer(cpu) else { continue }
+            #expect(map.update(number(cpu), number(buffer.buffer.descriptor)) == 0)
+            buffers.append(buffer)
+        }
+        let next = { () -> PerfBuffer.Record? in
+            for buffer in buffers { if let record = buffer.buffer.next() { return record } }
+            return nil
+        }
+        let files = try TraceFiles()
+        let found = files.identifier("syscalls/sys_enter_getppid")
+        let link = try KernelLink.tracepoint(program, identifier: try #require(found))
+        // More than a page holds, so that it wraps.
+        for _ in 0..<2000 {
+            _ = getppid()
+            guard case .sample(let bytes) = next() else {
+                Issue.record("no sample")
+                return
+            }
+            #expect(bytes.prefix(8) == [7, 0, 0, 0, 0, 0, 0, 0])
+        }
+        // Nobody reads: the kernel says how many were lost, with the next one on that CPU.
+        for _ in 0..<5000 { _ = getppid() }
+        var lost: UInt64 = 0
+        for _ in 0..<100_000 where lost == 0 {
+            _ = getppid()
+            while let record = next() { if case .lost(let count) = record { lost += count } }
+        }
+        #expect(lost > 500)
+        _ = consume link
+    }
+
+    private final class Buffer {
+        var buffer: PerfBuffer
+
+        init?(_ cpu: Int32) throws(KernelError) {
+            guard let opened = try PerfBuffer.open(cpu: cpu, pages: 1) else { return nil }
+            buffer = opened
+        }
+    }
+
+    @Test func whatIsMissingIsSaid() throws {
+        let program = try KernelProgram(
+            [Instruction(.mov64Imm, dst: .r0, imm: 0), Instruction(.exit)],
+            type: .rawTracepoint
+        )
+        do throws(KernelError) {
+            _ = try KernelLink.rawTracepoint(program, name: "no_such_tracepoint")
+            Issue.record("attached to nothing")
+        } catch {
+            #expect(error.errno == ENOENT)
+            #expect(error.call == "bpf(RAW_TRACEPOINT_OPEN)")
+        }
+        let files = try TraceFiles()
+        let missing = ["syscalls/sys_enter_nothing", "../events/syscalls/sys_enter_read"].map { files.identifier($0) }
+        #expect(missing == [nil, nil])
+    }
+
+    @Test func theTraceInstanceGoesWithItsOwner() throws {
+        let files = try TraceFiles()
+        let name = "\(files.path)/instances/ubpfrun-\(getpid())"
+        // What a controller that was killed left.
+        let stale = "\(files.path)/instances/ubpfrun-2147483000"
+        #expect(unsafe mkdir(stale, 0o700) == 0)
+        do {
+            var instance = try TraceInstance.make()
+            #expect(unsafe access(name, F_OK) == 0)
+            #expect(unsafe access(stale, F_OK) != 0)
+            _ = instance.lines()
+        }
+        #expect(unsafe access(name, F_OK) != 0)
+    }
+}
+
+@Suite struct TraceLineTests {
+    @Test(arguments: [
+        (
+            "            bash-123     [001] ...11  12.5: bpf_trace_printk: hello: you", "bash", Int32(123), "hello: you"
+        ),
+        ("   my-tool v2-77 [000] d..31 1.0: bpf_trace_printk: x", "my-tool v2", 77, "x"),
+        ("  <idle>-0       [001] d..2. 3.1: bpf_trace_printk: ", "<idle>", 0, ""),
+        ("CPU:1 [LOST 12 EVENTS]", "", 0, "CPU:1 [LOST 12 EVENTS]"),
+    ])
+    func lines(_ line: String, _ comm: String, _ thread: Int32, _ text: String) {
+        #expect(TraceInstance.parse(line) == TraceInstance.Line(comm: comm, thread: thread, text: text))
+    }
+}

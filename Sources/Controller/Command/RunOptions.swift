@@ -34,6 +34,11 @@ package struct RunOptions: Equatable, Sendable {
     /// Programs that a target executes join the session.
     package var followsExec = false
 
+    /// `[MAP=]TYPE` of records that programs in the kernel send.
+    package var events: [String] = []
+    /// Uprobe programs run in the kernel, not in the process.
+    package var usesKernel = false
+
     package init() {}
 
     /// Fills what the command line left open from `UBPF_<FLAG>`.

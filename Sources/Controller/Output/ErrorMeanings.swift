@@ -73,8 +73,36 @@ extension ErrorCode {
         case .compilationFailed: ("clang refused the source; its messages follow.", "")
         case .unsupportedMap: ("A map that the kernel would refuse, or of a type that this runtime does not have.", "")
         case .unverified: ("Programs run unverified, because of `--no-verify`.", "Leave the option away.")
+        case .noKprobes:
+            ("The kernel was built without kprobes.", "The message names a tracepoint that exists here.")
         case .kernelProgram:
-            ("Programs for the kernel are skipped (an error with `--strict`, or when nothing else is left).", "")
+            (
+                "Programs for the kernel are skipped: loading them needs privileges (an error with `--strict`, or when nothing else is left).",
+                "Run as root, or with CAP_BPF and CAP_PERFMON."
+            )
+        case .kernelRefused:
+            ("The kernel's verifier refuses a program.", "The message has its reason and the source line.")
+        case .noTracepoint: ("There is no such tracepoint in this kernel.", "The message suggests names.")
+        case .noTrampolines:
+            (
+                "The kernel refuses fentry, fexit and fmod_ret programs.",
+                "The message names a tracepoint that exists here."
+            )
+        case .kernelAttachFailed: ("The kernel loaded a program but does not attach it.", "The message has the reason.")
+        case .kernelMapFailed: ("The kernel does not make a map.", "`--set MAP.max_entries=N` makes it smaller.")
+        case .sharedMap:
+            (
+                "Programs in the kernel and programs in the process use one map.",
+                "`--backend kernel` runs all of them in the kernel."
+            )
+        case .noKernelHook: ("Programs of this kind are not attached by `ubpfrun`.", "")
+        case .noKernelType: ("The running kernel has no such function, tracepoint or iterator (or no BTF).", "")
+        case .noTraceFiles: ("tracefs cannot be used: no tracepoints, no lines of `bpf_printk`.", "Run as root.")
+        case .untypedRecords:
+            (
+                "Records are shown as bytes: nothing says of which type they are.",
+                "`--event TYPE`, or a struct called `event` that the object's BTF has."
+            )
         case .mapFull: ("A map was full; later entries are missing.", "`--set MAP.max_entries=N`.")
         case .stacksMissed:
             (

@@ -54,7 +54,18 @@ package enum ErrorCode: String, CaseIterable, Sendable {
     case unverified = "U323"
     case rejected = "V000"
     // Kernel parts.
+    case noKprobes = "U401"
     case kernelProgram = "U402"
+    case kernelRefused = "U403"
+    case noTracepoint = "U404"
+    case noTrampolines = "U405"
+    case kernelAttachFailed = "U406"
+    case kernelMapFailed = "U407"
+    case sharedMap = "U408"
+    case noKernelHook = "U409"
+    case noKernelType = "U410"
+    case noTraceFiles = "U411"
+    case untypedRecords = "U412"
     // While running.
     case mapFull = "U502"
     case stacksMissed = "U503"
@@ -74,21 +85,27 @@ package enum ErrorCode: String, CaseIterable, Sendable {
         switch self {
         case .usage, .badOption, .badEnvironment, .noTarget, .unknownProgram: ExitCode.usage
         case .noBTF, .notBPF, .unsupportedHelper, .badObject, .badMap, .badRelocation, .badCode, .unresolvedSymbol,
-            .badCoreRelocation, .compilationFailed, .unsupportedMap, .rejected, .nothingToAttach, .damagedFile, .notELF,
+            .badCoreRelocation, .compilationFailed, .unsupportedMap, .rejected, .kernelRefused, .nothingToAttach,
+            .damagedFile, .notELF,
             .notAProgram, .badCases:
             ExitCode.data
-        case .commandNotFound, .noProcess, .objectNotFound, .symbolNotFound, .fileMissing, .moduleNotLoaded:
+        case .commandNotFound, .noProcess, .objectNotFound, .symbolNotFound, .fileMissing, .moduleNotLoaded,
+            .noTracepoint:
             ExitCode.noInput
         case .staticTarget, .otherArchitecture, .otherLibc, .endedEarly, .libraryMissing,
             .cannotPatch,
-            .execFailed, .agentFailed, .compilerMissing, .kernelProgram, .sandboxed, .injectionFailed, .targetEnded:
+            .execFailed, .agentFailed, .compilerMissing, .sandboxed, .injectionFailed, .targetEnded,
+            .noKprobes, .noTrampolines, .kernelAttachFailed, .kernelMapFailed, .sharedMap, .noKernelHook,
+            .noKernelType, .noTraceFiles:
             ExitCode.unavailable
-        case .mapFull, .stacksMissed, .recordsLost, .programTrapped, .hitsMissed, .libraryMissed, .unverified:
+        case .mapFull, .stacksMissed, .recordsLost, .programTrapped, .hitsMissed, .libraryMissed, .unverified,
+            .untypedRecords:
             ExitCode.success
         case .socketFailed, .internalError: ExitCode.software
         case .targetBusy: ExitCode.busy
         case .casesFailed, .coverageTooLow: ExitCode.testsFailed
-        case .notPermitted, .setuidTarget, .cannotExecute, .outputFailed, .fileUnreadable: ExitCode.permission
+        case .notPermitted, .setuidTarget, .cannotExecute, .outputFailed, .fileUnreadable, .kernelProgram:
+            ExitCode.permission
         }
     }
 }
@@ -373,17 +390,9 @@ extension Failure {
     }
 }
 
-// MARK: - Kernel parts, and what is counted while running
+// MARK: - What is counted while running
 
 extension Failure {
-    package static func kernelPrograms(_ names: [String]) -> Failure {
-        Failure(
-            .kernelProgram,
-            "\(counted(names.count, "kernel program")) skipped: \(names.joined(separator: ", "))",
-            why: "they come with the kernel backend; this version runs the user part"
-        )
-    }
-
     package static func mapFull(_ map: String, maxEntries: Int) -> Failure {
         Failure(
             .mapFull,

@@ -4,8 +4,10 @@ package import Loader
 /// Which programs go where, in names: resolved to addresses once the target is known.
 package struct AttachPlan: Sendable {
     package var requests: [AttachRequest]
-    /// Programs for the kernel, which this version leaves out.
-    package var kernelPrograms: [String]
+    /// Programs for the kernel, indices into the object's.
+    package var kernelPrograms: [Int]
+    /// Requests of uprobe programs that run in the kernel (`--backend kernel`).
+    package var kernelRequests: [AttachRequest] = []
 
     /// Reads section names, `--attach` options and the recipe; an option wins over the recipe, the recipe over the section.
     package init(_ object: ObjectSpec, attach options: [String], recipe: Recipe?) throws(Failure) {
@@ -45,13 +47,20 @@ package struct AttachPlan: Sendable {
                     )
                 }
             case .usdt, .kernel:
-                if recipe?.dropsKernelPrograms != true { kernelPrograms.append(program.name) }
-            case .none:
+                if recipe?.dropsKernelPrograms != true, program.isAutoloaded { kernelPrograms.append(index) }
+            case .none(let hook):
+                if hook == "perf_event", program.isAutoloaded { kernelPrograms.append(index) }
                 // Not attached by itself: a tail call's target, or a program that only tests run.
                 continue
             }
         }
         if requests.isEmpty && kernelPrograms.isEmpty { throw Failure.nothingToAttach(object.name) }
+    }
+
+    /// Has the kernel run the uprobe programs too.
+    package mutating func moveToKernel() {
+        kernelRequests = requests
+        requests = []
     }
 
     /// Splits `PROG=[BIN:]SYM[+OFF]`.

@@ -44,13 +44,19 @@ package struct Run {
         if options.combinedOnly, !object.maps.contains(where: { $0.name == "combined_allocs" }) {
             throw Failure(.badOption, "--combined-only needs a map 'combined_allocs'", why: "\(object.name) has none")
         }
-        let plan = try AttachPlan(object, attach: options.attach, recipe: recipe)
-        if !plan.kernelPrograms.isEmpty {
-            let warning = Failure.kernelPrograms(plan.kernelPrograms)
-            if options.isStrict || plan.requests.isEmpty { throw warning }
-            messages.warning(warning)
-        }
+        var plan = try AttachPlan(object, attach: options.attach, recipe: recipe)
+        if options.usesKernel { plan.moveToKernel() }
         for note in object.notes { messages.detail(note) }
+        let begun = monotonicNanoseconds()
+        if !plan.requests.isEmpty { try requireTarget(options) }
+        let kernel = try KernelHalf.load(object, plan, options, messages)
+        if let kernel, !plan.requests.isEmpty {
+            messages.status("attached \(counted(kernel.attachedNames.count, "kernel program"))")
+        }
+        if plan.requests.isEmpty, let kernel {
+            let run = KernelRun(half: kernel, options: options, messages: messages, tool: object.name)
+            return try run.execute(since: begun)
+        }
         let policy = VerifierPolicy(verifies: !options.skipsVerifier, strictLeaks: options.strictLeaks)
         let assembly = try SessionAssembly(object, programs: plan.requests.map(\.program), policy: policy) {
             messages.warning($0)
@@ -59,6 +65,7 @@ package struct Run {
         let listener = options.followsExec ? try Listener() : nil
         let follow = Self.name(of: listener)
         var supervision = Supervision(options, messages, plan, assembly, recipe, listener)
+        supervision.kernel = kernel
         if let socket = options.helperSocket {
             let host = Target(.host, pid: 0, pidfd: nil, channel: Channel(Descriptor(adopting: socket)))
             return try supervision.run([host], loop, since: monotonicNanoseconds())
@@ -77,18 +84,21 @@ package struct Run {
             }
             return try supervision.run(targets, loop, since: started)
         }
-        guard !options.command.isEmpty else {
-            throw Failure.usage(
-                "nothing to run \(options.program) on",
-                help: "ubpfrun \(options.program) -- COMMAND, or -p PID"
-            )
-        }
         let child = try Target.start(
             try Preflight(options.command),
             library: try installation.library(),
             follow: follow
         )
         return try supervision.run([child], loop, since: started)
+    }
+
+    /// Programs in processes need one.
+    private func requireTarget(_ options: RunOptions) throws(Failure) {
+        guard options.command.isEmpty, options.pids.isEmpty, options.helperSocket == nil else { return }
+        throw Failure.usage(
+            "nothing to run \(options.program) on",
+            help: "ubpfrun \(options.program) -- COMMAND, or -p PID"
+        )
     }
 
     private static func name(of listener: borrowing Listener?) -> String? {
@@ -122,7 +132,7 @@ extension RunOptions {
     package static let longOptions = [
         "--attach", "--set", "--interval", "--count", "--duration", "--format", "--json", "--output", "--quiet",
         "--verbose", "--strict", "--ready-fd", "--top", "--older", "--combined-only", "--no-verify", "--strict-leaks",
-        "--follow-fork", "--follow-exec", "--pid", "--help", "--version",
+        "--follow-fork", "--follow-exec", "--event", "--backend", "--pid", "--help", "--version",
     ]
 }
 

@@ -20,6 +20,8 @@ struct Supervision: ~Copyable {
     private var watches: [LibraryWatch] = []
     private var libraries = LibraryWatch.Outcome()
     private var listener: Listener?
+    /// The object's programs in the kernel, if it has any.
+    var kernel: KernelHalf?
     /// Held until all targets have joined.
     var turn: Turn?
 
@@ -85,6 +87,7 @@ struct Supervision: ~Copyable {
             modules: targets.compactMap(\.modules)
         )
         for watch in watches { try takeIn(watch.start(session, book, loop), watch, results) }
+        try kernel?.begin(sink)
         try announce(targets, sink, milliseconds: (monotonicNanoseconds() - started) / 1_000_000)
         let end: End
         do throws(Failure) {
@@ -95,7 +98,11 @@ struct Supervision: ~Copyable {
         }
         detach(targets, session, loop)
         results.libraries = outcome.warnings
-        if end.wantsReport { try results.report(session.view, isFinal: true) }
+        kernel?.detach()
+        if end.wantsReport {
+            try results.report(session.view, isFinal: true)
+            try kernel?.report(isFinal: true)
+        }
         session.end()
         restore(targets, loop)
         return end.status
@@ -271,7 +278,10 @@ struct Supervision: ~Copyable {
                 try takeIn(watch.answer(session, book, loop), watch, results)
                 if watch.isClosed { messages.detail("\(watch.target.name) does not tell of its libraries any more") }
             }
-            if events.pollRings { try results.drain() }
+            if events.pollRings {
+                try results.drain()
+                try kernel?.drain()
+            }
             for (index, target) in targets.enumerated() {
                 if events.ready[index] { target.noteEnd() }
                 // EXITING or the end of the socket: either way the program has run its course.
@@ -288,17 +298,22 @@ struct Supervision: ~Copyable {
             }
             if events.ready[2 * count] { try welcome(&targets, loop, session, results) }
             if targets.allSatisfy(\.hasEnded) { return End(status: targets.compactMap(\.status).first ?? 0) }
-            if events.printNow { try results.report(session.view, isFinal: false) }
+            if events.printNow { try report(session, results) }
             if events.ticks > 0 {
                 reports += 1
                 // The last one is the final report.
                 if let count = options.count, reports >= count { return End() }
-                try results.report(session.view, isFinal: false)
+                try report(session, results)
             }
             if events.durationOver { return End() }
             if events.stops > 1 { return End(wantsReport: false) }
             if events.stops > 0 { return try lastMoment(targets, loop) }
         }
+    }
+
+    private func report(_ session: borrowing Session, _ results: Results) throws(Failure) {
+        try results.report(session.view, isFinal: false)
+        try kernel?.report(isFinal: false)
     }
 
     /// A child's library has closed its end; the others keep it to say that the target ends.

@@ -16,6 +16,13 @@ package struct Preflight: Equatable, Sendable {
         try Self.check(path, depth: 0)
     }
 
+    /// Finds a command that nothing is loaded into.
+    init(plain command: [String]) throws(Failure) {
+        guard let name = command.first, !name.isEmpty else { throw Failure.usage("no command after --") }
+        path = try Self.find(name)
+        arguments = command
+    }
+
     private static func find(_ name: String) throws(Failure) -> String {
         if let path = lookUp(name) { return path }
         guard name.contains("/") else {

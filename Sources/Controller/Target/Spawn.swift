@@ -22,6 +22,14 @@ extension Target {
         )
     }
 
+    /// Starts a command as it is, without the library; what it is linked with does not matter.
+    static func startPlain(_ command: [String]) throws(Failure) -> (pid: Int32, pidfd: Int32) {
+        let checked = try Preflight(plain: command)
+        let started = spawn(checked, environmentList(), inherited: -1)
+        guard started.error == 0 else { throw Failure.execFailed(checked.path, errno: started.error) }
+        return (started.pid, started.pidfd)
+    }
+
     /// The caller's environment with the library first in LD_PRELOAD and the socket's number.
     package static func environment(_ own: [String], library: String, socket: Int32) -> [String] {
         var result: [String] = []

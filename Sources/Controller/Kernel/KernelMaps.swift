@@ -1,0 +1,113 @@
+import Glibc
+import ISA
+import Kernel
+import Loader
+
+/// A map of the object in the kernel, for as long as the run lasts.
+final class KernelMapHolder {
+    let map: KernelMap
+    let spec: MapSpec
+
+    /// Makes the map with its first contents; sizes that objects leave open become libbpf's or the kernel's own.
+    init(_ given: MapSpec) throws(Failure) {
+        var spec = given
+        switch spec.type {
+        case .perfEventArray:
+            spec.keySize = 4
+            spec.valueSize = 4
+            if spec.maxEntries == 0 { spec.maxEntries = possibleCPUs }
+        case .stackTrace:
+            // perf_event_max_stack, and what memleak's loader takes.
+            if spec.valueSize == 0 { spec.valueSize = 127 * 8 }
+            if spec.maxEntries == 0 { spec.maxEntries = 10_240 }
+        case .ringBuffer:
+            spec.keySize = 0
+            spec.valueSize = 0
+        default: break
+        }
+        self.spec = spec
+        do throws(KernelError) {
+            let inner = try Self.template(spec.innerMap)
+            map = try KernelMap(
+                type: spec.type,
+                keySize: spec.keySize,
+                valueSize: spec.valueSize,
+                maxEntries: spec.maxEntries,
+                flags: spec.flags,
+                innerMap: inner?.map.descriptor,
+                extra: spec.extra,
+                name: spec.name
+            )
+            if let contents = spec.contents {
+                let status = map.update([0, 0, 0, 0], contents)
+                guard status >= 0 else { throw KernelError(call: "bpf(MAP_UPDATE_ELEM)", errno: Int32(-status)) }
+            }
+            if spec.isReadOnly { try map.freeze() }
+        } catch { throw .kernelMapFailed(spec.name, error.description) }
+    }
+
+    /// What the maps inside a map of maps look like.
+    private final class Template {
+        let map: KernelMap
+
+        init(_ spec: InnerMapSpec) throws(KernelError) {
+            map = try KernelMap(
+                type: spec.type,
+                keySize: spec.keySize,
+                valueSize: spec.valueSize,
+                maxEntries: spec.maxEntries,
+                flags: spec.flags
+            )
+        }
+    }
+
+    private static func template(_ spec: InnerMapSpec?) throws(KernelError) -> Template? {
+        guard let spec else { return nil }
+        return try Template(spec)
+    }
+
+    /// Puts a descriptor into an element: a map's, a program's, a perf buffer's.
+    func set(_ index: Int, to descriptor: Int32) throws(Failure) {
+        let bytes = { (value: UInt32) in (0..<4).map { UInt8(truncatingIfNeeded: value >> (8 * UInt32($0))) } }
+        let status = map.update(bytes(UInt32(truncatingIfNeeded: index)), bytes(UInt32(bitPattern: descriptor)))
+        guard status >= 0 else {
+            throw .kernelMapFailed(spec.name, "bpf(MAP_UPDATE_ELEM): \(errorText(Int32(-status)))")
+        }
+    }
+
+    /// Whether its elements are data that can be shown.
+    var isShown: Bool {
+        switch spec.type {
+        case .hash, .array, .perCPUHash, .perCPUArray, .lruHash, .lruPerCPUHash, .lpmTrie: true
+        default: false
+        }
+    }
+
+    var isPerCPU: Bool {
+        switch spec.type {
+        case .perCPUArray, .perCPUHash, .lruPerCPUHash: true
+        default: false
+        }
+    }
+
+    /// The elements, those of arrays that are all zero left out; programs may change them meanwhile.
+    func entries() throws(Failure) -> [(key: [UInt8], value: [UInt8])] {
+        let isArray = spec.type == .array || spec.type == .perCPUArray
+        var result: [(key: [UInt8], value: [UInt8])] = []
+        do throws(KernelError) {
+            var key = try map.nextKey(nil)
+            var visited = 0
+            while let present = key, visited <= spec.maxEntries {
+                visited += 1
+                if let value = try map.lookup(present), !isArray || value.contains(where: { $0 != 0 }) {
+                    result.append((present, value))
+                }
+                key = try map.nextKey(present)
+            }
+        } catch { throw .kernelMapFailed(spec.name, error.description) }
+        return result
+    }
+
+    /// The bytes of global variables, if they can be had.
+    func globals() -> [UInt8]? { try? map.lookup([0, 0, 0, 0]) }
+}

@@ -1,0 +1,270 @@
+import JSON
+import Kernel
+import Loader
+
+/// Shows what programs in the kernel send and gather, typed by the object's BTF.
+final class KernelOutput {
+    private let object: ObjectSpec
+    private let sink: OutputSink
+    private let messages: Messages
+    /// `TYPE`, or `MAP=TYPE`, of `--event`.
+    private let events: [String]
+    private var tables: [String: EventTable?] = [:]
+    /// Maps and variables tagged `btf_decl_tag("hide")`: what programs only remember between their runs.
+    private let hidden: Set<String>
+    /// The map whose columns were named last.
+    private var lastHeader = ""
+
+    init(_ object: ObjectSpec, events: [String], sink: OutputSink, messages: Messages) throws(Failure) {
+        self.object = object
+        self.events = events
+        self.sink = sink
+        self.messages = messages
+        hidden = object.btf.map { Self.tagged("hide", in: $0) } ?? []
+        for event in events {
+            let name = String(event.split(separator: "=").last ?? "")
+            guard let btf = object.btf, EventTable.structure(name, in: btf) != nil else {
+                throw .badOption("--event", value: event, expects: "[MAP=]STRUCT, a struct of the object's BTF")
+            }
+        }
+    }
+
+    private static func tagged(_ tag: String, in btf: BTF) -> Set<String> {
+        var names: Set<String> = []
+        for id in 0..<UInt32(btf.count) {
+            guard let type = btf[id], type.kind == .declTag, btf.name(type) == tag,
+                let owner = btf[type.target], owner.kind == .variable
+            else { continue }
+            names.insert(btf.name(owner))
+        }
+        return names
+    }
+
+    // MARK: Streams
+
+    func show(_ item: KernelStreams.Item) throws(Failure) {
+        switch item {
+        case .line(let line): try show(line)
+        case .record(let bytes, let map): try show(bytes, map)
+        }
+    }
+
+    private func show(_ line: TraceInstance.Line) throws(Failure) {
+        switch sink.format {
+        case .text: try sink.line("\(clockText()) \(printable(line.comm))-\(line.thread): \(printable(line.text))")
+        case .json:
+            try emit("printk") { data in
+                data.member("time", timeText())
+                data.member("tid", line.thread)
+                data.member("comm", line.comm)
+                data.member("text", line.text)
+            }
+        }
+    }
+
+    private func show(_ bytes: [UInt8], _ map: MapSpec) throws(Failure) {
+        let table = try table(of: map)
+        switch sink.format {
+        case .text:
+            guard let table, let line = table.line(bytes, time: clockText()) else {
+                return try sink.line("\(clockText()) \(map.name): \(hexadecimal(bytes: bytes))")
+            }
+            if lastHeader != map.name {
+                lastHeader = map.name
+                try sink.line(table.header)
+            }
+            try sink.line(line)
+        case .json:
+            try emit("record") { data in
+                data.member("map", map.name)
+                data.member("time", timeText())
+                guard let table, let value = table.value(bytes) else {
+                    return data.member("bytes", hexadecimal(bytes: bytes))
+                }
+                data.member("event", table.name)
+                data.key("fields")
+                value.write(to: &data)
+            }
+        }
+    }
+
+    private func table(of map: MapSpec) throws(Failure) -> EventTable? {
+        if let known = tables[map.name] { return known }
+        let chosen = events.compactMap { event -> String? in
+            let parts = event.split(separator: "=", maxSplits: 1).map(String.init)
+            return parts.count == 1 ? parts[0] : parts[0] == map.name ? parts[1] : nil
+        }.last
+        var made: EventTable?
+        if let btf = object.btf, let type = EventTable.type(of: map, chosen: chosen, in: btf) {
+            made = EventTable(btf, type: type)
+        }
+        tables[map.name] = .some(made)
+        if made == nil { messages.warning(.untypedRecords(map.name)) }
+        return made
+    }
+
+    // MARK: Maps
+
+    /// The contents of maps, and of variables that programs have written.
+    func report(_ maps: [KernelMapHolder], isFinal: Bool) throws(Failure) {
+        if !isFinal, sink.format == .text { try sink.line("[\(clockText())]") }
+        for holder in maps where !hidden.contains(holder.spec.name) {
+            if holder.spec.contents != nil {
+                if !holder.spec.isReadOnly, let bytes = holder.globals() { try showVariables(holder.spec, bytes) }
+            } else if holder.isShown {
+                try show(holder, try holder.entries())
+            }
+        }
+    }
+
+    /// Variables that are not zero: counters and histograms that need no map.
+    private func showVariables(_ map: MapSpec, _ bytes: [UInt8]) throws(Failure) {
+        guard let btf = object.btf else { return }
+        for variable in map.variables where variable.type != 0 && variable.offset + variable.size <= bytes.count {
+            if hidden.contains(variable.name) { continue }
+            let own = Array(bytes[variable.offset..<variable.offset + variable.size])
+            guard own.contains(where: { $0 != 0 }), let value = TypedValue(own, type: variable.type, in: btf) else {
+                continue
+            }
+            try show(Shown(name: variable.name, key: nil, value: value))
+        }
+    }
+
+    /// One element, typed.
+    private struct Shown {
+        var name: String
+        var key: TypedValue?
+        var value: TypedValue
+
+        /// The counts, where the value is or has an array `slots`.
+        var slots: [UInt64]? { value["slots"]?.numbers }
+
+        /// What the value says beside its slots: `comm` of runqlat, for one.
+        var rest: [TypedValue.Field] {
+            guard case .record(let fields) = value else { return [] }
+            return fields.filter { $0.name != "slots" }
+        }
+    }
+
+    private func show(
+        _ holder: KernelMapHolder,
+        _ entries: [(key: [UInt8], value: [UInt8])]
+    ) throws(Failure) {
+        let spec = holder.spec
+        var shown = entries.map { entry in
+            Shown(
+                name: spec.name,
+                key: typed(entry.key, spec.keyType),
+                value: holder.isPerCPU ? perCPU(entry.value, spec) : typed(entry.value, spec.valueType)
+            )
+        }
+        shown.sort { Self.rank($0.value) < Self.rank($1.value) }
+        if shown.isEmpty { return }
+        let isHistogram = shown.contains { $0.slots != nil }
+        if sink.format == .text, !isHistogram { try sink.line("\(spec.name):") }
+        if sink.format == .json, !isHistogram {
+            return try emit("map") { data in
+                data.member("name", spec.name)
+                data.key("entries")
+                data.array { list in
+                    for element in shown {
+                        list.object { entry in
+                            entry.key("key")
+                            element.key?.write(to: &entry)
+                            entry.key("value")
+                            element.value.write(to: &entry)
+                        }
+                    }
+                }
+            }
+        }
+        for element in shown {
+            if isHistogram {
+                try show(element)
+            } else {
+                try sink.line("  \(element.key?.text ?? ""): \(element.value.text)")
+            }
+        }
+    }
+
+    private func show(_ element: Shown) throws(Failure) {
+        let slots = element.slots
+        let histogram = Log2Histogram(slots: slots ?? [])
+        switch sink.format {
+        case .text:
+            let title = element.key.map { "\(element.name)[\($0.text)]" } ?? element.name
+            guard slots != nil else { return try sink.line("\(title): \(element.value.text)") }
+            let rest = element.rest.map { " \($0.name)=\($0.value.text)" }.joined()
+            try sink.line(([title + ":" + rest] + histogram.lines).joined(separator: "\n"))
+        case .json:
+            try emit(slots == nil ? "variable" : "hist") { data in
+                data.member("name", element.name)
+                if let key = element.key {
+                    data.key("key")
+                    key.write(to: &data)
+                }
+                guard slots != nil else {
+                    data.key("value")
+                    return element.value.write(to: &data)
+                }
+                for field in element.rest {
+                    data.key(field.name)
+                    field.value.write(to: &data)
+                }
+                data.key("buckets")
+                data.array { list in
+                    for bucket in histogram.buckets {
+                        list.object { entry in
+                            entry.member("min", bucket.min)
+                            entry.member("max", bucket.max)
+                            entry.member("count", bucket.count)
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Numbers in ascending order, as bpftrace sorts; everything else as the kernel has it.
+    private static func rank(_ value: TypedValue) -> Double {
+        switch value {
+        case .signed(let number): Double(number)
+        case .unsigned(let number): Double(number)
+        case .flag, .float, .address, .text, .list, .record: 0
+        }
+    }
+
+    private func typed(_ bytes: [UInt8], _ type: UInt32) -> TypedValue {
+        if type != 0, let btf = object.btf, let value = TypedValue(bytes, type: type, in: btf) { return value }
+        guard bytes.count <= 8, !bytes.isEmpty else { return .text(hexadecimal(bytes: bytes)) }
+        return .unsigned(littleEndian(bytes, at: 0, size: bytes.count))
+    }
+
+    /// The copies of all CPUs; those of a histogram are added up.
+    private func perCPU(_ bytes: [UInt8], _ spec: MapSpec) -> TypedValue {
+        let stride = (spec.valueSize + 7) / 8 * 8
+        let copies = (0..<bytes.count / max(1, stride)).map { index in
+            typed(Array(bytes[index * stride..<index * stride + spec.valueSize]), spec.valueType)
+        }
+        let slots = copies.compactMap { $0["slots"]?.numbers }
+        guard slots.count == copies.count, let first = slots.first else { return .list(copies) }
+        let sums = first.indices.map { index in TypedValue.unsigned(slots.reduce(0) { $0 &+ $1[index] }) }
+        return .record([TypedValue.Field(name: "slots", value: .list(sums))])
+    }
+
+    private func emit(_ type: String, _ body: (inout JSONWriter) -> Void) throws(Failure) {
+        try sink.line(jsonRecord(type, body))
+    }
+
+    /// What an iterator printed.
+    func show(_ text: String, of program: String) throws(Failure) {
+        switch sink.format {
+        case .text: try sink.line(text.hasSuffix("\n") ? String(text.dropLast()) : text)
+        case .json:
+            try emit("iterator") { data in
+                data.member("program", program)
+                data.member("text", text)
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+import ISA
+import Kernel
+import Loader
+
+/// What programs in the kernel send: records of ring and perf buffers, and lines of `bpf_printk`.
+final class KernelStreams {
+    private final class Ring {
+        let map: MapSpec
+        var ring: KernelRing
+
+        init(_ holder: KernelMapHolder) throws(KernelError) {
+            map = holder.spec
+            ring = try KernelRing.open(holder.map.descriptor, size: holder.spec.maxEntries)
+        }
+    }
+
+    private final class Buffer {
+        var buffer: PerfBuffer
+
+        init?(cpu: Int32, pages: Int) throws(KernelError) {
+            guard let opened = try PerfBuffer.open(cpu: cpu, pages: pages) else { return nil }
+            buffer = opened
+        }
+    }
+
+    private final class Lines {
+        var trace: TraceInstance
+
+        init() throws(KernelError) { trace = try TraceInstance.make() }
+    }
+
+    enum Item {
+        case record([UInt8], MapSpec)
+        case line(TraceInstance.Line)
+    }
+
+    private var rings: [Ring] = []
+    private var buffers: [(map: MapSpec, buffer: Buffer)] = []
+    private var lines: Lines?
+    /// Records that found a perf buffer full, by map.
+    private(set) var lost: [String: UInt64] = [:]
+
+    /// Pages of a CPU's perf buffer, as libbpf's tools have them.
+    private static let pages = 64
+
+    /// Maps the buffers among `maps`; with `prints` also a trace instance, whose absence is a warning.
+    init(_ maps: [KernelMapHolder], prints: Bool, warn: (Failure) throws(Failure) -> Void) throws(Failure) {
+        for holder in maps {
+            do throws(KernelError) {
+                switch holder.spec.type {
+                case .ringBuffer: rings.append(try Ring(holder))
+                case .perfEventArray: try open(holder)
+                default: continue
+                }
+            } catch { throw .kernelMapFailed(holder.spec.name, error.description) }
+        }
+        guard prints else { return }
+        do throws(KernelError) { lines = try Lines() } catch {
+            try warn(.noTraceFiles("lines of bpf_printk are not shown", error.description))
+        }
+    }
+
+    private func open(_ holder: KernelMapHolder) throws(KernelError) {
+        for cpu in 0..<min(possibleCPUs, holder.spec.maxEntries) {
+            guard let buffer = try Buffer(cpu: Int32(cpu), pages: Self.pages) else { continue }
+            do throws(Failure) { try holder.set(cpu, to: buffer.buffer.descriptor) } catch {
+                throw KernelError(call: error.why ?? error.what, errno: 0)
+            }
+            buffers.append((holder.spec, buffer))
+        }
+    }
+
+    /// Hands over what has come since the last call.
+    func drain(_ body: (Item) throws(Failure) -> Void) throws(Failure) {
+        for ring in rings {
+            while let record = ring.ring.next() { try body(.record(record, ring.map)) }
+        }
+        for (map, holder) in buffers {
+            while let record = holder.buffer.next() {
+                switch record {
+                case .sample(let bytes): try body(.record(bytes, map))
+                case .lost(let count): lost[map.name, default: 0] += count
+                }
+            }
+        }
+        guard let lines else { return }
+        for line in lines.trace.lines() { try body(.line(line)) }
+    }
+}

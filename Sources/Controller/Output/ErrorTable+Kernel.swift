@@ -1,0 +1,106 @@
+// The part of the error table that is about programs in the kernel.
+
+extension Failure {
+    package static func kernelSkipped(_ names: [String]) -> Failure {
+        Failure(
+            .kernelProgram,
+            "\(counted(names.count, "kernel program")) skipped: \(names.joined(separator: ", "))",
+            why: "the kernel lets only root, or CAP_BPF and CAP_PERFMON, load programs",
+            help: "sudo ubpfrun ..., or leave the kernel's part out"
+        )
+    }
+
+    package static func noKprobes(_ program: String, function: String, substitute: String?) -> Failure {
+        Failure(
+            .noKprobes,
+            "program '\(program)' needs kprobes; this kernel has none",
+            place: function,
+            why: "it was built without CONFIG_KPROBES",
+            help: substitute.map { "SEC(\"tracepoint/\($0)\") exists here and may do; its context is another" }
+                ?? "use a tracepoint, SEC(\"tracepoint/CATEGORY/NAME\")"
+        )
+    }
+
+    package static func noTrampolines(_ program: String, function: String, substitute: String?) -> Failure {
+        Failure(
+            .noTrampolines,
+            "this kernel refuses program '\(program)': no fentry, fexit or fmod_ret",
+            place: function,
+            why: "EPERM before verification, although other tracing programs load: it does not patch its functions",
+            help: substitute.map { "SEC(\"tracepoint/\($0)\") exists here and may do; its context is another" }
+                ?? "use a tracepoint, SEC(\"tracepoint/CATEGORY/NAME\")"
+        )
+    }
+
+    package static func kernelRefused(_ program: String, reason: String, place: String?, source: String?) -> Failure {
+        Failure(
+            .kernelRefused,
+            "the kernel refuses program '\(program)': \(reason)",
+            place: place,
+            why: source.map { "in: \($0)" },
+            help: "-v shows the verifier's whole log"
+        )
+    }
+
+    package static func noTracepoint(_ program: String, name: String, near: String?) -> Failure {
+        Failure(
+            .noTracepoint,
+            "no tracepoint '\(name)' for program '\(program)'",
+            why: "this kernel has none of that name",
+            help: near.map { "did you mean '\($0)'?" }
+                ?? "a tracepoint is CATEGORY/NAME, as in /sys/kernel/tracing/events"
+        )
+    }
+
+    package static func noTraceFiles(_ what: String, _ error: String) -> Failure {
+        Failure(
+            .noTraceFiles,
+            "tracefs cannot be used: \(what)",
+            why: error,
+            help: "run as root; raw_tp and tp_btf programs do without it"
+        )
+    }
+
+    package static func kernelAttachFailed(_ program: String, section: String, _ error: String) -> Failure {
+        Failure(.kernelAttachFailed, "the kernel does not attach program '\(program)'", place: section, why: error)
+    }
+
+    package static func kernelMapFailed(_ map: String, _ error: String) -> Failure {
+        Failure(
+            .kernelMapFailed,
+            "the kernel does not make map '\(map)'",
+            why: error,
+            help: "--set \(map).max_entries=N changes its size"
+        )
+    }
+
+    package static func sharedMap(_ program: String, map: String) -> Failure {
+        Failure(
+            .sharedMap,
+            "kernel program '\(program)' is left out: it shares map '\(map)' with programs in the process",
+            why: "a map is in the kernel or in the process's memory, not in both",
+            help: "--backend kernel runs the object's uprobe programs in the kernel too"
+        )
+    }
+
+    package static func noKernelHook(_ program: String, section: String, why: String) -> Failure {
+        Failure(.noKernelHook, "program '\(program)' cannot be attached", place: section, why: why)
+    }
+
+    package static func noKernelType(_ program: String, name: String, hasBTF: Bool) -> Failure {
+        Failure(
+            .noKernelType,
+            "this kernel has no '\(name)' for program '\(program)'",
+            why: hasBTF ? "its BTF does not name it" : "it has no BTF, /sys/kernel/btf/vmlinux"
+        )
+    }
+
+    package static func untypedRecords(_ map: String) -> Failure {
+        Failure(
+            .untypedRecords,
+            "records of '\(map)' are shown as bytes",
+            why: "the object's BTF has no struct 'event', and the map does not say of which type they are",
+            help: "--event TYPE; a type that no function has gets into BTF by `struct event *unused;` as a global"
+        )
+    }
+}
