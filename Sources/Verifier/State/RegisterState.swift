@@ -24,8 +24,10 @@ struct RegisterState: Equatable {
     var id: UInt32 = 0
     /// The reference that has to be released, or that this pointer was made from; 0 for none.
     var reference: UInt32 = 0
-    /// Linked scalars: this one is the common value plus this (64-bit additions only).
+    /// Linked scalars: this one is the common value plus this.
     var delta: Int32 = 0
+    /// It is that sum's low half only: made by 32-bit additions.
+    var wraps = false
     var scalar: Scalar
 
     enum Kind: UInt8 {

@@ -89,7 +89,7 @@ extension Walk {
             let fits = source.scalar.umax <= UInt64(UInt32.max)
             if fits { link(&source, instruction.src) }
             source.scalar = source.scalar.truncated32
-            if !fits { (source.id, source.delta) = (0, 0) }
+            if !fits { (source.id, source.delta, source.wraps) = (0, 0, false) }
             write(instruction.dst, source)
             return
         }
@@ -103,11 +103,12 @@ extension Walk {
         if source.id == 0 {
             source.id = makeID()
             source.delta = 0
+            source.wraps = false
             write(register, source)
         }
     }
 
-    /// `r2 = r1; r2 += 4` leaves r2 linked to r1.
+    /// `r2 = r1; r2 += 4` leaves r2 linked to r1, and `w2 = w1; w2 += 4` its low half.
     private func keepLink(
         _ destination: RegisterState,
         _ source: RegisterState,
@@ -116,13 +117,19 @@ extension Walk {
         _ result: inout RegisterState,
         _ instruction: Instruction
     ) {
-        guard destination.id != 0, width == .w64, op == .add || op == .sub, let addend = source.scalar.constant,
-            let small = Int32(exactly: Int64(bitPattern: addend)), small != Int32.min
+        guard destination.id != 0, width == .w32 || !destination.wraps, op == .add || op == .sub,
+            let addend = source.scalar.constant
         else { return }
+        let low = Int64(Int32(truncatingIfNeeded: addend))
+        guard width == .w32 || low == Int64(bitPattern: addend), let small = Int32(exactly: low), small != Int32.min
+        else {
+            return
+        }
         let (delta, overflow) = destination.delta.addingReportingOverflow(op == .add ? small : -small)
         if overflow || result.scalar.constant != nil { return }
         result.id = destination.id
         result.delta = delta
+        result.wraps = width == .w32
     }
 
     // MARK: - Pointers

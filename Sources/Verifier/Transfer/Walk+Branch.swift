@@ -59,7 +59,8 @@ extension Walk {
         _ isSame: Bool
     ) -> Bool? {
         if left.isScalar, right.isScalar {
-            if isSame || (left.id != 0 && left.id == right.id && left.delta == right.delta) {
+            if isSame || (left.id != 0 && left.id == right.id && left.delta == right.delta && left.wraps == right.wraps)
+            {
                 switch comparison {
                 case .equal, .greaterEqual, .lessEqual, .signedGreaterEqual, .signedLessEqual: return true
                 case .notEqual, .greater, .less, .signedGreater, .signedLess: return false
@@ -172,13 +173,16 @@ extension Walk {
         forEachValue { value in
             guard value.kind == .scalar, value.id == old.id else { return }
             linked += 1
-            if value.delta == delta {
+            if value.delta == delta, value.wraps == old.wraps {
                 value.scalar = scalar
-            } else {
-                let distance = UInt64(bitPattern: Int64(value.delta) - Int64(delta))
-                let moved = apply(.add, .w64, scalar, .constant(distance))
-                value.scalar = value.scalar.intersect(moved) ?? moved
+                return
             }
+            // Low halves tell nothing of upper ones.
+            let isHalf = value.wraps || old.wraps
+            if isHalf, value.scalar.umax > UInt64(UInt32.max) { return }
+            let distance = UInt64(bitPattern: Int64(value.delta) - Int64(delta))
+            let moved = apply(.add, isHalf ? .w32 : .w64, scalar, .constant(distance))
+            value.scalar = value.scalar.intersect(moved) ?? moved
         }
         if linked > 1 { decide() }
     }
@@ -189,14 +193,17 @@ extension Walk {
         if right.id == 0, left.id != 0 {
             state.frames[state.depth].registers[Int(b.rawValue)].id = left.id
             state.frames[state.depth].registers[Int(b.rawValue)].delta = left.delta
+            state.frames[state.depth].registers[Int(b.rawValue)].wraps = left.wraps
         } else if left.id == 0, right.id != 0 {
             state.frames[state.depth].registers[Int(a.rawValue)].id = right.id
             state.frames[state.depth].registers[Int(a.rawValue)].delta = right.delta
+            state.frames[state.depth].registers[Int(a.rawValue)].wraps = right.wraps
         } else if left.id == 0 {
             let id = makeID()
             for register in [a, b] {
                 state.frames[state.depth].registers[Int(register.rawValue)].id = id
                 state.frames[state.depth].registers[Int(register.rawValue)].delta = 0
+                state.frames[state.depth].registers[Int(register.rawValue)].wraps = false
             }
         }
     }

@@ -74,7 +74,7 @@ extension Walk {
             } else if value.isScalar {
                 let narrow = extended(value.scalar, size, signed)
                 // The same number only if nothing was cut off.
-                if narrow != value.scalar { (value.id, value.delta) = (0, 0) }
+                if narrow != value.scalar { (value.id, value.delta, value.wraps) = (0, 0, false) }
                 value.scalar = narrow
                 return value
             }
@@ -180,6 +180,8 @@ extension Walk {
             stored.id = makeID()
             state.frames[state.depth].registers[Int(source.rawValue)].id = stored.id
             state.frames[state.depth].registers[Int(source.rawValue)].delta = 0
+            state.frames[state.depth].registers[Int(source.rawValue)].wraps = false
+            (stored.delta, stored.wraps) = (0, false)
         }
         if size == .b64 {
             state.frames[frame].stack[index].bytes = StackSlot.repeated(.spilled)
@@ -197,7 +199,7 @@ extension Walk {
             slot[byte] = slot.spilled.isNull ? .zero : .misc
         }
         stored.scalar = stored.scalar.zeroExtended(from: size)
-        if stored.scalar != value.scalar { (stored.id, stored.delta) = (0, 0) }
+        if stored.scalar != value.scalar { (stored.id, stored.delta, stored.wraps) = (0, 0, false) }
         if stored.scalar.constant == 0 {
             for byte in 0..<size.bytes { slot[byte] = .zero }
             slot.spilled = .none

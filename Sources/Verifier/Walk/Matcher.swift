@@ -153,7 +153,7 @@ struct Matcher {
             guard old.scalar.contains(new.scalar) else { return false }
             // What is learnt of one number tells nothing of a constant; a number alone is as good as any link.
             if old.id == 0 || old.scalar.constant != nil { return true }
-            if new.id != 0, new.delta != old.delta { return false }
+            if new.id != 0, new.delta != old.delta || new.wraps != old.wraps { return false }
             return match(old.id, new.id != 0 ? new.id : makeTemporaryID())
         case .context, .map, .mapValue, .mapKey, .stack, .packet, .packetMeta, .packetEnd, .memory, .function, .object,
             .dynptr, .iterator:

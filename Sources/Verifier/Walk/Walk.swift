@@ -334,11 +334,13 @@ struct Walk {
             for register in 0..<10 where matcher.isSingle(state.frames[depth].registers[register]) {
                 state.frames[depth].registers[register].id = 0
                 state.frames[depth].registers[register].delta = 0
+                state.frames[depth].registers[register].wraps = false
             }
             for slot in state.frames[depth].stack.indices
             where matcher.isSingle(state.frames[depth].stack[slot].spilled) {
                 state.frames[depth].stack[slot].spilled.id = 0
                 state.frames[depth].stack[slot].spilled.delta = 0
+                state.frames[depth].stack[slot].spilled.wraps = false
             }
         }
     }
