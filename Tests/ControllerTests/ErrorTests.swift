@@ -72,7 +72,7 @@ import Testing
         Case("@/helper.bpf.c -- true", .unsupportedHelper, "bpf_override_return"),
         Case("@/bad.bpf.c -- true", .compilationFailed, "does not compile"),
         Case("@/own.bpf.c -- true", .compilerMissing, "no clang", ["UBPF_CLANG": "/nonexistent/clang"]),
-        Case("@/lpm.bpf.c -- true", .unsupportedMap, "LPM_TRIE"),
+        Case("@/inner.bpf.c -- true", .unsupportedMap, "ARRAY_OF_MAPS"),
         Case("memleak -o /nonexistent/report -- true", .outputFailed, "No such file or directory"),
     ]
 

@@ -247,12 +247,13 @@ final class Files: Sendable {
                 + license
         )
         try write(
-            "lpm.bpf.c",
+            "inner.bpf.c",
             include
                 + """
-                struct { __uint(type, 11); __uint(map_flags, 1); __uint(max_entries, 8); __uint(key_size, 8);
-                    __uint(value_size, 8); } trie SEC(".maps");
-                SEC("uprobe/libc:malloc") int p(void *c) { u64 k = 0; return bpf_map_lookup_elem(&trie, &k) != 0; }
+                struct inner { __uint(type, 2); __uint(max_entries, 1); __type(key, int); __type(value, int); };
+                struct { __uint(type, 12); __uint(max_entries, 2); __type(key, int); __array(values, struct inner); }
+                    outer SEC(".maps");
+                SEC("uprobe/libc:malloc") int p(void *c) { int k = 0; return bpf_map_lookup_elem(&outer, &k) != 0; }
                 """ + license
         )
         let counts = """
