@@ -58,12 +58,12 @@ import Testing
         defer { close(socket) }
         #expect(clinux_peer_pid(socket) == target.pid)
         // One thread, one descriptor of a high number.
-        #expect(threadNumbers(target.pid).count == 2)
+        #expect(eventually { threadNumbers(target.pid).count == 2 })
         let files = Set(target.snapshot().files).subtracting(before.files).compactMap { Int($0) }
         #expect(files.count == 1 && files.allSatisfy { $0 >= 100 })
         let second = try target.inject(library)
         #expect(second.injected.wasResident)
-        #expect(threadNumbers(target.pid).count == 2)
+        #expect(eventually { threadNumbers(target.pid).count == 2 })
     }
 
     @Test func sixteenThreadsThatAllocate() throws {
