@@ -69,8 +69,14 @@ def changed_text(pid):
             with open(path, "rb") as file:
                 file.seek(mapping.offset)
                 original = file.read(mapping.end - mapping.start)
-            memory.seek(mapping.start)
-            actual = memory.read(len(original))
+            try:
+                memory.seek(mapping.start)
+                actual = memory.read(len(original))
+            except OSError:
+                # A library that was closed meanwhile.
+                if any((m.start, m.path) == (mapping.start, mapping.path) for m in mappings(pid)):
+                    raise
+                continue
             if actual != original:
                 pairs = enumerate(zip(actual, original))
                 changes[mapping.path] = [(mapping.offset + at, a, b) for at, (a, b) in pairs if a != b]
