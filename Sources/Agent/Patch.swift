@@ -258,7 +258,7 @@ func forgetChange(of site: UnsafeMutablePointer<cpatch_site>) {
 extension cpatch_site {
     /// The original bytes that a patch changes, low byte first.
     var originalBytes: UInt64 {
-        let mask = unsafe changedBytes == 8 ? UInt64.max : (1 << UInt64(changedBytes * 8)) - 1
+        let mask = unsafe (UInt64(1) << UInt64(changedBytes * 8)) - 1
         return unsafe withUnsafeBytes(of: saved) { unsafe $0.loadUnaligned(as: UInt64.self) } & mask
     }
 

@@ -17,11 +17,6 @@ struct cpatch_change {
     uint8_t from[8], to[8];
 };
 
-enum {
-    CPATCH_CHANGE_FROM_OFFSET = offsetof(struct cpatch_change, from),
-    CPATCH_CHANGE_TO_OFFSET = offsetof(struct cpatch_change, to),
-};
-
 /// Changes code at all places or at none; 0 or -errno, and then `failed` is the place it is about, or ~0.
 ///
 /// With `quiet` no other thread runs, or can until this returns; without, all changes are of one byte. When it returns, every
