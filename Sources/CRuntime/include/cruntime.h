@@ -142,6 +142,13 @@ CRUNTIME_RT static inline uint64_t cruntime_call_user(
     return ((function)helper)(r1, r2, r3, r4, r5);
 }
 
+/// Calls a helper as compiled code does: the arguments, then the context.
+CRUNTIME_RT static inline uint64_t cruntime_call_helper(
+    uint64_t (*_Nonnull helper)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, struct cruntime_context *_Nonnull), uint64_t r1,
+    uint64_t r2, uint64_t r3, uint64_t r4, uint64_t r5, struct cruntime_context *_Nonnull context) {
+    return helper(r1, r2, r3, r4, r5, context);
+}
+
 /// Bytes of a BPF stack: eight frames of 512.
 #define CRUNTIME_STACK_SIZE 4096
 
