@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <sched.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -186,4 +187,18 @@ int32_t clinux_shielded(void (*body)(void *), void *context) {
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     munmap(stack, stack_size);
     return pid < 0 ? -error : 0;
+}
+
+static void *run_apart(void *argument) {
+    struct shielded *shielded = argument;
+    shielded->body(shielded->context);
+    return NULL;
+}
+
+int32_t clinux_apart(void (*body)(void *), void *context) {
+    struct shielded shielded = {body, context};
+    pthread_t thread;
+    int error = pthread_create(&thread, NULL, run_apart, &shielded);
+    if (error == 0) error = pthread_join(thread, NULL);
+    return -error;
 }

@@ -50,17 +50,7 @@ struct Attempt {
 
         ignoresTraps = TargetStatus.read(pid: plan.reader)?.ignores(SIGTRAP) ?? true
 
-        if geteuid() == 0 || TargetStatus.yamaScope == 0 {
-            let done = unsafe withUnsafeMutablePointer(to: &self) { pointer in
-                unsafe clinux_shielded(
-                    { context in unsafe context.assumingMemoryBound(to: Attempt.self).pointee.perform() },
-                    pointer
-                )
-            }
-            if done != 0 { perform() }
-        } else {
-            perform()
-        }
+        shielded { perform() }
         if let error { return .failure(error) }
         return .success(
             Injected(

@@ -61,7 +61,8 @@ package struct StoppedThreads: ~Copyable {
                 }
             }
         } catch {
-            for var tracee in requested + stopped { tracee.release() }
+            // Those that have not stopped are waited for: the others need not stand meanwhile.
+            for var tracee in stopped + requested { tracee.release() }
             switch error {
             case .systemCall(let name, let code):
                 throw .failed(pid, "a thread of it cannot be stopped (\(name))", reason: errorText(code))
@@ -74,6 +75,9 @@ package struct StoppedThreads: ~Copyable {
     deinit {
         for var tracee in tracees { tracee.release() }
     }
+
+    /// Lets them run on; a local variable would end with its last use.
+    package consuming func release() {}
 
     /// Those that stand still.
     package var threads: [Int32] { tracees.map(\.tid) }

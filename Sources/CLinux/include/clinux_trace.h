@@ -90,4 +90,7 @@ int32_t clinux_identity(const char *_Nonnull path, uint64_t *_Nonnull device, ui
 /// process does not stop it. -errno when it could not be started.
 int32_t clinux_shielded(void (*_Nonnull body)(void *_Nonnull), void *_Nonnull context);
 
+/// Runs `body` in a thread of its own, while the calling thread waits; -errno when it could not be started.
+int32_t clinux_apart(void (*_Nonnull body)(void *_Nonnull), void *_Nonnull context);
+
 #endif

@@ -221,7 +221,7 @@ enum csession_message_kind {
     CSESSION_MORE = 6,      // controller → agent: one descriptor attached, another plan of this session
     CSESSION_DETACH = 7,    // controller → agent: value = session_id, 0: every session whose controller is gone
     CSESSION_DETACHED = 8,  // agent → controller: answer to DETACH; value = sites whose code is the original again
-    CSESSION_HOLD = 10,     // agent → controller: stop the threads that block SIGTRAP or SIGILL, or their traps would be fatal
+    CSESSION_HOLD = 10,     // agent → controller: stop all threads but `site`: code changes under them
     CSESSION_GO = 11,       // controller → agent: they are stopped until RELEASE comes; error: they cannot be
     CSESSION_RELEASE = 12,  // agent → controller: the threads that it stopped may run on
     // On the loader's socket, which a session has that waits for libraries. The thread that opened a library speaks there.

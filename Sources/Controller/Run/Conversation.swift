@@ -128,31 +128,34 @@ struct Conversation {
         _ loop: borrowing EventLoop,
         windows: [Range<UInt64>] = []
     ) throws(Failure) -> csession_message {
-        let held = Held()
-        defer { held.threads = nil }
         while true {
             let message = try awaitMessage(loop)
             switch message.kind {
-            case kind.rawValue:
-                return message
-            case CSESSION_HOLD.rawValue:
-                held.threads = nil
-                held.threads = hold(apart: Int32(bitPattern: message.site), windows)
-                let isHeld = held.threads != nil
-                try target.channel.send(CSESSION_GO, error: isHeld ? 0 : UInt32(EPERM))
-            case CSESSION_RELEASE.rawValue: held.threads = nil
+            case kind.rawValue: return message
+            case CSESSION_HOLD.rawValue: try hold(apart: Int32(bitPattern: message.site), windows)
             default: throw Failure.internalError("libubpf.so answered with message \(message.kind)")
             }
         }
     }
 
-    /// Threads that stand until they are let go: a local variable without copies ends with its last use, and with it the hold.
-    private final class Held {
-        var threads: StoppedThreads?
+    /// Stops all threads but the library's own until it says that they may run, or tells it that this cannot be done.
+    private func hold(apart own: Int32, _ windows: [Range<UInt64>]) throws(Failure) {
+        var result: Result<Void, Failure> = .success(())
+        shielded {
+            let stopped = stop(apart: own, windows)
+            do throws(Failure) {
+                try target.channel.send(CSESSION_GO, error: stopped == nil ? UInt32(EPERM) : 0)
+                if stopped != nil { try awaitRelease() }
+            } catch {
+                result = .failure(error)
+            }
+            stopped?.release()
+        }
+        try result.get()
     }
 
-    /// Stops all threads but the library's own, outside `windows`; nil where that cannot be done.
-    private func hold(apart own: Int32, _ windows: [Range<UInt64>]) -> StoppedThreads? {
+    /// All threads but one, outside `windows`; nil where they cannot be stopped.
+    private func stop(apart own: Int32, _ windows: [Range<UInt64>]) -> StoppedThreads? {
         let deadline = monotonicNanoseconds() + 3_000_000_000
         while monotonicNanoseconds() < deadline {
             guard let stopped = try? StoppedThreads(pid: target.pid, except: own) else {
@@ -165,6 +168,21 @@ struct Conversation {
             usleep(200)
         }
         return nil
+    }
+
+    /// Waits for the library's word, or for the target's end.
+    private func awaitRelease() throws(Failure) {
+        var ready: [UInt8] = [0, 0]
+        let count = unsafe clinux_poll(
+            [target.channel.descriptor, target.endDescriptor],
+            &ready,
+            2,
+            Self.answerMilliseconds
+        )
+        guard count > 0, ready[0] != 0, case .message(let message) = try target.channel.receive() else { return }
+        guard message.kind == CSESSION_RELEASE.rawValue else {
+            throw Failure.internalError("libubpf.so sent message \(message.kind) while its threads stood")
+        }
     }
 
     /// The next message of the target; its end is an error here.
