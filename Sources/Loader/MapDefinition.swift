@@ -79,7 +79,9 @@ struct MapDefinition {
                 keySize: definition.keySize,
                 valueSize: definition.valueSize,
                 maxEntries: Int(definition.maxEntries),
-                flags: definition.flags
+                flags: definition.flags,
+                extra: definition.extra,
+                valueType: definition.valueType
             )
             notes += definition.notes
         default: throw .badMap(map, "'values' holds neither maps nor programs")

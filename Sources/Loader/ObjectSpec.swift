@@ -70,6 +70,9 @@ package struct InnerMapSpec: Equatable, Sendable {
     package var valueSize: Int
     package var maxEntries: Int
     package var flags: UInt32
+    package var extra: UInt64 = 0
+    /// Type of the value in `ObjectSpec.btf`; 0 where only its size is given.
+    package var valueType: UInt32 = 0
 }
 
 /// A global variable in a data section.

@@ -98,7 +98,7 @@ final class LoadedSession {
         self.imageSize = imageSize
         session = view
         log = RingConsumer(MapView(view, logMap))
-        fillProgramArrays(spec)
+        try fillElements(spec)
         pristine = Self.parts(view, logMap: logMap)
         // From here on private; frozen values do not change, whoever writes.
         let kept = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE
@@ -170,7 +170,7 @@ final class LoadedSession {
     ) throws(TestingError) -> [Int: Int] {
         var indices: [Int: Int] = [:]
         for (index, map) in spec.maps.enumerated() {
-            let parameters = MapParameters(
+            var parameters = MapParameters(
                 name: map.name,
                 type: map.type,
                 keySize: UInt32(clamping: map.keySize),
@@ -181,6 +181,21 @@ final class LoadedSession {
                 contents: map.contents,
                 isFrozen: map.isReadOnly
             )
+            let records = spec.records(of: index)
+            parameters.record = records.own
+            if let inner = map.innerMap {
+                var template = MapParameters(
+                    name: "\(map.name).inner",
+                    type: inner.type,
+                    keySize: UInt32(clamping: inner.keySize),
+                    valueSize: UInt32(clamping: inner.valueSize),
+                    maxEntries: UInt32(clamping: inner.maxEntries),
+                    flags: inner.flags,
+                    extra: inner.extra
+                )
+                template.record = records.inner
+                parameters.inner = [template]
+            }
             do { indices[index] = try builder.addMap(parameters) } catch { throw TestingError(error) }
         }
         return indices
@@ -209,15 +224,24 @@ final class LoadedSession {
         } catch { throw .program(program.name, error.description) }
     }
 
-    private func fillProgramArrays(_ spec: ObjectSpec) {
-        for (index, map) in spec.maps.enumerated() where map.type == .programArray {
+    private func fillElements(_ spec: ObjectSpec) throws(TestingError) {
+        for (index, map) in spec.maps.enumerated() {
             guard let view = view(of: index) else { continue }
             for element in map.initialElements {
-                guard case .program(let name) = element.value,
-                    let found = spec.programs.firstIndex(where: { $0.name == name }),
-                    case .success(let program) = programs[found]
-                else { continue }
-                _ = unsafe view.update([UInt32(element.index)], [UInt32(program)], flags: 0, tid: 0, slot: 0)
+                let value: UInt32
+                switch element.value {
+                case .program(let name):
+                    guard let found = spec.programs.firstIndex(where: { $0.name == name }),
+                        case .success(let program) = programs[found]
+                    else { continue }
+                    value = UInt32(program)
+                case .map(let inner):
+                    guard let inner = self.view(of: inner) else { continue }
+                    value = inner.id
+                }
+                let key = (0..<map.keySize).map { $0 < 8 ? UInt8(truncatingIfNeeded: element.index >> (8 * $0)) : 0 }
+                let status = unsafe view.update(key, [value], flags: 0, tid: cruntime_tid(), slot: 0)
+                if status != 0 { throw .operation("element \(element.index)", map.name, status) }
             }
         }
     }

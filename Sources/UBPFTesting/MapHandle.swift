@@ -70,7 +70,7 @@ public struct MapHandle {
     public func records() -> [[UInt8]] {
         switch view.family {
         case .ringBuffer, .perfEventArray: break
-        case .hash, .array, .queue, .bloomFilter, .lpmTrie, .programArray, .stackTrace, nil: return []
+        case .hash, .array, .queue, .bloomFilter, .lpmTrie, .programArray, .mapArray, .stackTrace, nil: return []
         }
         var consumer = RingConsumer(view)
         var records: [[UInt8]] = []

@@ -40,20 +40,29 @@ extension MapFacts {
         isFrozen = map.isReadOnly
         contents = map.contents
         if let inner = map.innerMap {
-            self.inner = [
-                MapFacts(
-                    name: "\(map.name).inner",
-                    type: inner.type,
-                    keySize: inner.keySize,
-                    valueSize: inner.valueSize,
-                    maxEntries: inner.maxEntries,
-                    flags: inner.flags
-                )
-            ]
+            var facts = MapFacts(
+                name: "\(map.name).inner",
+                type: inner.type,
+                keySize: inner.keySize,
+                valueSize: inner.valueSize,
+                maxEntries: inner.maxEntries,
+                flags: inner.flags
+            )
+            facts.readFields(inner.valueType, types)
+            self.inner = [facts]
         }
-        if let types, map.valueType != 0 {
-            spinLock = types.spinLock(inValue: map.valueType)
-            timer = types.timer(inValue: map.valueType)
-        }
+        readFields(map.valueType, types)
+    }
+
+    private mutating func readFields(_ valueType: UInt32, _ types: TypeFacts?) {
+        guard let types, valueType != 0 else { return }
+        spinLock = types.spinLock(inValue: valueType)
+        timer = types.timer(inValue: valueType)
+    }
+
+    /// The special fields and where they are, as one number: maps inside a map of maps agree in it (Linux
+    /// `btf_record_equal`).
+    package var record: UInt64 {
+        UInt64((spinLock ?? -1) + 1) << 32 | UInt64((timer ?? -1) + 1)
     }
 }

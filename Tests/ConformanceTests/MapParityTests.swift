@@ -17,6 +17,9 @@ import Testing
         MapShape(type: .lpmTrie, entries: 30, flags: 1), MapShape(type: .lpmTrie, keySize: 20, entries: 100, flags: 1),
         // Fewer keys than entries: what an LRU map gives up, and when, is not the same (Documentation/Parity.md).
         MapShape(type: .lruHash, entries: 4000), MapShape(type: .lruPerCPUHash, entries: 4000),
+        MapShape(type: .arrayOfMaps, keySize: 4, valueSize: 4, entries: 20),
+        MapShape(type: .hashOfMaps, valueSize: 4, entries: 50),
+        MapShape(type: .hashOfMaps, keySize: 12, valueSize: 4, entries: 7, flags: 1),
         MapShape(type: .queue, keySize: 0, valueSize: 12, entries: 7), MapShape(type: .queue, keySize: 0, entries: 100),
         MapShape(type: .stack, keySize: 0, valueSize: 12, entries: 7), MapShape(type: .stack, keySize: 0, entries: 100),
     ]
@@ -38,6 +41,8 @@ import Testing
         for round in 0..<Self.operations where differences.count < 3 {
             let key = key(shape, &random)
             var value = (0..<valueBytes).map { UInt8(truncatingIfNeeded: round >> (8 * ($0 & 3))) }
+            if shape.type.holdsMaps { value = [UInt8(random.next(5)), 0, 0, 0] }
+            if value.first == 4, shape.type.holdsMaps { value = [0xff, 0xff, 0xff, 0x7f] }
             if shape.type.isPerCPU {
                 // What lies between one value and the next is the kernel's own business.
                 for index in value.indices where index % ((shape.valueSize + 7) & ~7) >= shape.valueSize {

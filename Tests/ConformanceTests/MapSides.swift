@@ -15,6 +15,13 @@ struct MapShape: CustomStringConvertible, Sendable {
     var description: String { "\(type.name)(\(keySize), \(valueSize), \(entries))" }
 }
 
+/// Maps to put into maps of maps, by number: three like the template, and one that is not.
+///
+/// Other numbers are of no map.
+///
+/// Values of maps of maps are such numbers on both sides, in four bytes.
+let innerShapes = [4, 4, 4, 5].map { MapShape(type: .array, keySize: 4, entries: $0) }
+
 /// What user space does with a map; statuses are 0 or -errno.
 protocol MapSide {
     func lookup(_ key: [UInt8], _ value: [UInt8]) -> (status: Int64, value: [UInt8])
@@ -37,16 +44,10 @@ final class OurMap: MapSide {
 
     init(_ shape: MapShape) throws {
         var builder = SessionBuilder(cpuCount: possibleCPUs, probeCapacity: 1, perfRingSize: 4096, seed: 1)
-        _ = try builder.addMap(
-            MapParameters(
-                name: "m",
-                type: shape.type,
-                keySize: UInt32(shape.keySize),
-                valueSize: UInt32(shape.valueSize),
-                maxEntries: UInt32(shape.entries),
-                flags: shape.flags
-            )
-        )
+        var parameters = Self.parameters(shape)
+        if shape.type.holdsMaps { parameters.inner = [Self.parameters(innerShapes[0])] }
+        _ = try builder.addMap(parameters)
+        if shape.type.holdsMaps { for inner in innerShapes { _ = try builder.addMap(Self.parameters(inner)) } }
         let built = builder.finish(ownerPid: 1, ownerTid: 1)
         image = .allocate(byteCount: built.bytes.count, alignment: 64)
         shared = .allocate(byteCount: built.sharedSize, alignment: 64)
@@ -60,6 +61,17 @@ final class OurMap: MapSide {
         try session.validate(imageSize: built.bytes.count, sharedSize: built.sharedSize)
         map = MapView(session, 0)
         valueBytes = shape.valueSize
+    }
+
+    private static func parameters(_ shape: MapShape) -> MapParameters {
+        MapParameters(
+            name: "m",
+            type: shape.type,
+            keySize: UInt32(shape.keySize),
+            valueSize: UInt32(shape.valueSize),
+            maxEntries: UInt32(shape.entries),
+            flags: shape.flags
+        )
     }
 
     deinit {
@@ -79,12 +91,16 @@ final class OurMap: MapSide {
             let size = map.isPerCPU ? (valueBytes + 7) & ~7 : valueBytes
             found += [UInt8](UnsafeRawBufferPointer(start: place, count: size))
         }
+        // The maps inside are the session's maps 1 and up, with ids from 2.
+        if map.holdsMaps { found[0] -= 2 }
         return (0, found)
     }
 
     func update(_ key: [UInt8], _ value: [UInt8], _ flags: UInt64) -> Int64 {
         switch map.family {
         case .queue, .bloomFilter: map.push(value, flags: flags, tid: tid)
+        case _ where map.holdsMaps:
+            map.update(key, value[0] < 4 ? [value[0] + 2, 0, 0, 0] : value, flags: flags, tid: tid, slot: -1)
         default: map.update(key, value, flags: flags, tid: tid, slot: -1)
         }
     }
@@ -109,6 +125,8 @@ final class KernelSideMap: MapSide {
     private let keySize: Int
     /// Bytes of all CPUs' values.
     private let valueBytes: Int
+    /// The maps that may be inside.
+    private var inner: [KernelSideMap] = []
 
     /// Nil with errno where the kernel refuses.
     init?(_ shape: MapShape) {
@@ -120,6 +138,10 @@ final class KernelSideMap: MapSide {
         words[2] = UInt32(shape.valueSize)
         words[3] = UInt32(shape.entries)
         words[4] = shape.flags
+        if shape.type.holdsMaps {
+            inner = innerShapes.compactMap { KernelSideMap($0) }
+            words[5] = UInt32(inner[0].descriptor)
+        }
         let result = words.withUnsafeMutableBytes {
             clinux_syscall(321, 0, Int64(Int(bitPattern: $0.baseAddress)), 72, 0, 0, 0)
         }
@@ -128,6 +150,18 @@ final class KernelSideMap: MapSide {
     }
 
     deinit { close(descriptor) }
+
+    /// `BPF_OBJ_GET_INFO_BY_FD`.
+    private var id: UInt32 {
+        var info = [UInt32](repeating: 0, count: 32)
+        return info.withUnsafeMutableBytes { info in
+            var words: [UInt64] = [UInt64(descriptor) | 128 << 32, UInt64(UInt(bitPattern: info.baseAddress))]
+            let status = words.withUnsafeMutableBytes {
+                clinux_syscall(321, 15, Int64(Int(bitPattern: $0.baseAddress)), 16, 0, 0, 0)
+            }
+            return status == 0 ? info.load(fromByteOffset: 4, as: UInt32.self) : 0
+        }
+    }
 
     /// `value` is a pointer to the value or, for the next key, to the key.
     private func raw(
@@ -154,11 +188,17 @@ final class KernelSideMap: MapSide {
     func lookup(_ key: [UInt8], _ value: [UInt8]) -> (status: Int64, value: [UInt8]) {
         var value = value
         if value.count < valueBytes { value += [UInt8](repeating: 0, count: valueBytes - value.count) }
-        return (call(1, key, &value), value)
+        let status = call(1, key, &value)
+        if !inner.isEmpty, status == 0 {
+            let id = value.withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) }
+            value = [UInt8(inner.firstIndex { $0.id == id } ?? 0xff), 0, 0, 0]
+        }
+        return (status, value)
     }
 
     func update(_ key: [UInt8], _ value: [UInt8], _ flags: UInt64) -> Int64 {
         var value = value
+        if !inner.isEmpty, value[0] < inner.count { value = [UInt8(inner[Int(value[0])].descriptor), 0, 0, 0] }
         return call(2, key, &value, flags)
     }
 

@@ -23,6 +23,8 @@ import Testing
         MapShape(type: .ringBuffer, keySize: 0, valueSize: 0, entries: 4096),
         MapShape(type: .perfEventArray, keySize: 4, valueSize: 4, entries: 3),
         MapShape(type: .programArray, keySize: 4, valueSize: 4, entries: 3),
+        MapShape(type: .arrayOfMaps, keySize: 4, valueSize: 4, entries: 3),
+        MapShape(type: .hashOfMaps, valueSize: 4, entries: 3),
     ]
 
     private static func answers(_ side: any MapSide, _ shape: MapShape) -> [String] {
@@ -30,8 +32,9 @@ import Testing
             if shape.type == .lpmTrie { return [32, 0, 0, 0, number, 0, 0, 0] }
             return [number] + [UInt8](repeating: 0, count: 7)
         }
-        // A program or a file where a map takes such: there is none.
-        let value = [UInt8](repeating: 0xff, count: max(shape.valueSize, 8) * possibleCPUs)
+        // A program or a file where a map takes such: there is none. Of maps there is one.
+        let fill: UInt8 = shape.type.holdsMaps ? 0 : 0xff
+        let value = [UInt8](repeating: fill, count: max(shape.valueSize, 8) * possibleCPUs)
         let statuses: [Int64] = [
             side.lookup(key(0), value).status, side.next(nil).status, side.delete(key(9)),
             side.update(key(0), value, 0),

@@ -53,7 +53,9 @@ import Testing
         #expect(try map("stacks").valueSize == 0)
         #expect(try map("stacks").maxEntries == 0)
         let outer = try map("outer")
-        let inner = InnerMapSpec(type: .array, keySize: 4, valueSize: 8, maxEntries: 4, flags: 0)
+        var inner = InnerMapSpec(type: .array, keySize: 4, valueSize: 8, maxEntries: 4, flags: 0)
+        inner.valueType = try #require(outer.innerMap).valueType
+        #expect(btf.size(of: inner.valueType) == 8)
         #expect(outer.innerMap == inner)
         #expect(outer.valueSize == 4)
         let a = try #require(spec.maps.firstIndex { $0.name == "inner_a" })

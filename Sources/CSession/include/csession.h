@@ -21,7 +21,7 @@
 
 #define CSESSION_MAGIC 0x3170646f7366706eull
 #define CSESSION_PLAN_MAGIC 0x316e616c70667062ull
-#define CSESSION_VERSION 5u
+#define CSESSION_VERSION 6u
 
 // How a byte range of a segment is given.
 struct csession_range {
@@ -107,6 +107,8 @@ struct csession_map {
     uint64_t values_offset;   // first value, or a ring's data
     uint64_t values_size;     // all values (per-CPU: cpu_count blocks of equal size), or a ring's data area
     uint64_t ring_size;       // rings: a power of two; records may reach past it into the second half of the data area
+    uint32_t shape;           // maps of the same shape may stand for one another inside a map of maps
+    uint32_t inner_shape;     // maps of maps: the shape of the maps inside; else 0
     char name[32];            // NUL-terminated
 };
 

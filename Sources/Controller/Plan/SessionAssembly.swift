@@ -67,26 +67,61 @@ package struct SessionAssembly {
             default: break
             }
         }
-        for index in used.sorted() {
-            let map = object.maps[index]
-            let parameters = MapParameters(
-                name: map.name,
-                type: map.type,
-                keySize: UInt32(clamping: map.keySize),
-                valueSize: UInt32(clamping: map.valueSize),
-                maxEntries: UInt32(clamping: map.maxEntries),
-                flags: map.flags,
-                extra: map.extra,
-                contents: map.contents,
-                isFrozen: map.isReadOnly
-            )
-            do { mapIndices[index] = try builder.addMap(parameters) } catch { throw Failure(error) }
-            maps[map.name] = mapIndices[index]
+        for index in object.maps(reachedFrom: used) {
+            do { mapIndices[index] = try builder.addMap(Self.parameters(of: index, in: object)) } catch {
+                throw Failure(error)
+            }
+            maps[object.maps[index].name] = mapIndices[index]
         }
+        try checkElements()
         if prints {
             do { logMap = try builder.addLogRing() } catch { throw Failure(error) }
         }
         builder.layoutMaps()
+    }
+
+    /// A map of an object as a session takes it.
+    private static func parameters(of index: Int, in object: ObjectSpec) -> MapParameters {
+        let map = object.maps[index]
+        let records = object.records(of: index)
+        var parameters = MapParameters(
+            name: map.name,
+            type: map.type,
+            keySize: UInt32(clamping: map.keySize),
+            valueSize: UInt32(clamping: map.valueSize),
+            maxEntries: UInt32(clamping: map.maxEntries),
+            flags: map.flags,
+            extra: map.extra,
+            contents: map.contents,
+            isFrozen: map.isReadOnly
+        )
+        parameters.record = records.own
+        if let inner = map.innerMap {
+            var template = MapParameters(
+                name: "\(map.name).inner",
+                type: inner.type,
+                keySize: UInt32(clamping: inner.keySize),
+                valueSize: UInt32(clamping: inner.valueSize),
+                maxEntries: UInt32(clamping: inner.maxEntries),
+                flags: inner.flags,
+                extra: inner.extra
+            )
+            template.record = records.inner
+            parameters.inner = [template]
+        }
+        return parameters
+    }
+
+    /// Refuses maps that the object puts where they do not fit.
+    private func checkElements() throws(Failure) {
+        for (index, outer) in mapIndices {
+            for element in object.maps[index].initialElements {
+                guard case .map(let inner) = element.value, let number = mapIndices[inner] else { continue }
+                if !builder.takes(number, inside: outer) || element.index >= object.maps[index].maxEntries {
+                    throw Failure(misplaced: object.maps[inner], at: element.index, in: object.maps[index])
+                }
+            }
+        }
     }
 
     private mutating func add(_ program: ProgramSpec) throws(Failure) -> Int {
@@ -122,23 +157,49 @@ package struct SessionAssembly {
         let flags =
             (isVerified ? CSESSION_VERIFIED.rawValue : 0) | (followsFork ? CSESSION_FOLLOW_FORK.rawValue : 0)
         let session = try Session.make(builder, flags: flags)
-        // Program arrays start with what the object puts into them.
-        for (index, map) in object.maps.enumerated() where map.type == .programArray {
+        // Program arrays and maps of maps start with what the object puts into them.
+        for (index, map) in object.maps.enumerated() {
             guard let number = indices[index] else { continue }
             for element in map.initialElements {
-                guard case .program(let name) = element.value,
-                    let found = object.programs.firstIndex(where: { $0.name == name }), let program = programs[found]
-                else { continue }
-                var key = UInt32(element.index)
-                var value = UInt32(program)
-                _ = unsafe MapView(session.view, number).update(&key, &value, flags: 0, tid: 0, slot: 0)
+                var value: UInt32
+                switch element.value {
+                case .program(let name):
+                    guard let found = object.programs.firstIndex(where: { $0.name == name }),
+                        let program = programs[found]
+                    else { continue }
+                    value = UInt32(program)
+                case .map(let inner):
+                    guard let inner = indices[inner] else { continue }
+                    value = MapView(session.view, inner).id
+                }
+                let key = littleEndian(element.index, count: map.keySize)
+                let status = unsafe MapView(session.view, number).update(key, &value, flags: 0, tid: 1, slot: 0)
+                guard status == 0 else { throw Failure(.internalError, "map '\(map.name)' takes no first elements") }
             }
         }
         return session
     }
 }
 
+/// A number as a key of `count` bytes.
+private func littleEndian(_ number: Int, count: Int) -> [UInt8] {
+    (0..<count).map { $0 < 8 ? UInt8(truncatingIfNeeded: number >> (8 * $0)) : 0 }
+}
+
 extension Failure {
+    /// A map that the object puts into a map of maps.
+    fileprivate init(misplaced map: MapSpec, at index: Int, in outer: MapSpec) {
+        self.init(
+            .badMap,
+            index >= outer.maxEntries
+                ? "map '\(outer.name)' has no element \(index) for '\(map.name)'"
+                : "map '\(map.name)' cannot be inside '\(outer.name)'",
+            why:
+                "a map inside has to be like the template in 'values': type, sizes and flags, of arrays max_entries too",
+            help: "make their definitions alike; of arrays with BPF_F_INNER_MAP max_entries may differ"
+        )
+    }
+
     /// Programs of different types around a program array.
     fileprivate init(_ array: String, _ program: ProgramSpec, _ other: ProgramSpec) {
         self.init(

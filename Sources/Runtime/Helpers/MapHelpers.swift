@@ -18,14 +18,24 @@ private func isReadOnlyToPrograms(_ map: MapView) -> Bool {
     unsafe map.descriptor.pointee.flags & MapFlag.readOnlyProgram != 0
 }
 
-/// `void *bpf_map_lookup_elem(map, key)`.
+/// `void *bpf_map_lookup_elem(map, key)`; in a map of maps it finds a map's handle.
 @_noLocks
 func mapLookup(_ context: UnsafeMutablePointer<cruntime_context>, _ handle: UInt64, _ key: UInt64) -> Int64 {
-    guard let map = unsafe elementMap(context, handle),
-        let key = unsafe readable(context, key, map.keySize)
+    guard let map = unsafe guestMap(context, handle) else { return 0 }
+    if !map.hasElements { return unsafe innerLookup(context, map, key) }
+    guard let key = unsafe readable(context, key, map.keySize)
     else { return 0 }
     guard let value = unsafe map.lookup(key, slot: slot(context, for: map)) else { return 0 }
     return Int64(Int(bitPattern: value))
+}
+
+@_noLocks @inline(never)
+private func innerLookup(_ context: UnsafeMutablePointer<cruntime_context>, _ map: MapView, _ key: UInt64) -> Int64 {
+    guard map.holdsMaps else { return unsafe trap(context, .wrongMapType, UInt64(map.index)) }
+    guard let key = unsafe readable(context, key, map.keySize), let value = unsafe map.lookup(key, slot: 0) else {
+        return 0
+    }
+    return unsafe Int64(bitPattern: map.innerHandle(value))
 }
 
 /// `long bpf_map_update_elem(map, key, value, flags)`.

@@ -2,18 +2,20 @@ package import ISA
 
 /// The kinds of map that this runtime has; which of a kind's forms a map has, its type says (`isPerCPU`, `evicts`).
 package enum MapFamily: Sendable {
-    /// HASH, LRU_HASH and their per-CPU forms.
+    /// HASH, LRU_HASH, their per-CPU forms, and HASH_OF_MAPS.
     case hash
     /// ARRAY and PERCPU_ARRAY.
     case array
     /// QUEUE and STACK.
     case queue
     case bloomFilter, lpmTrie, programArray, perfEventArray, stackTrace, ringBuffer
+    /// ARRAY_OF_MAPS; a HASH_OF_MAPS is a hash (`holdsMaps`).
+    case mapArray
 
     /// Nil for a type that only the kernel has.
     package init?(_ type: MapType) {
         switch type {
-        case .hash, .perCPUHash, .lruHash, .lruPerCPUHash: self = .hash
+        case .hash, .perCPUHash, .lruHash, .lruPerCPUHash, .hashOfMaps: self = .hash
         case .array, .perCPUArray: self = .array
         case .queue, .stack: self = .queue
         case .bloomFilter: self = .bloomFilter
@@ -22,7 +24,8 @@ package enum MapFamily: Sendable {
         case .perfEventArray: self = .perfEventArray
         case .stackTrace: self = .stackTrace
         case .ringBuffer: self = .ringBuffer
-        case .unspecified, .cgroupArray, .arrayOfMaps, .hashOfMaps, .devMap, .sockMap, .cpuMap, .xskMap, .sockHash,
+        case .arrayOfMaps: self = .mapArray
+        case .unspecified, .cgroupArray, .devMap, .sockMap, .cpuMap, .xskMap, .sockHash,
             .cgroupStorage, .reusePortSockArray, .perCPUCgroupStorage, .socketStorage, .devMapHash, .structOps,
             .inodeStorage, .taskStorage, .userRingBuffer, .cgroupLocalStorage, .arena:
             return nil
@@ -33,7 +36,7 @@ package enum MapFamily: Sendable {
     @_noLocks
     package init?(number: UInt32) {
         switch number {
-        case 1, 5, 9, 10: self = .hash
+        case 1, 5, 9, 10, 13: self = .hash
         case 2, 6: self = .array
         case 22, 23: self = .queue
         case 30: self = .bloomFilter
@@ -42,6 +45,7 @@ package enum MapFamily: Sendable {
         case 4: self = .perfEventArray
         case 7: self = .stackTrace
         case 27: self = .ringBuffer
+        case 12: self = .mapArray
         default: return nil
         }
     }
@@ -52,6 +56,14 @@ extension MapType {
     package var isPerCPU: Bool {
         switch self {
         case .perCPUHash, .perCPUArray, .lruPerCPUHash: true
+        default: false
+        }
+    }
+
+    /// Its values are maps.
+    package var holdsMaps: Bool {
+        switch self {
+        case .arrayOfMaps, .hashOfMaps: true
         default: false
         }
     }
@@ -78,4 +90,6 @@ enum MapFlag {
     /// `BPF_F_RDONLY_PROG`, `BPF_F_WRONLY_PROG`.
     static var programAccess: UInt32 { @_noLocks get { 0x180 } }
     static var mmapable: UInt32 { @_noLocks get { 0x400 } }
+    /// `BPF_F_INNER_MAP`: of arrays in a map of maps each may have its own number of entries.
+    static var innerMap: UInt32 { @_noLocks get { 0x1000 } }
 }

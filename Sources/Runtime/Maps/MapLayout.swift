@@ -105,7 +105,7 @@ struct MapSizes {
         case .stackTrace:
             meta = MetaOffset.buckets + buckets * MetaSize.stackBucket + nodes * MetaSize.stackNode
             values = nodes * stride
-        case .programArray:
+        case .programArray, .mapArray:
             values = entries * 4
         case .ringBuffer, .perfEventArray:
             (meta, values) = (MetaOffset.ringSize, map.ring_size * 2)
@@ -149,6 +149,8 @@ struct MapLayout {
             it.key_stride += UInt32(MetaSize.hashNode)
             // The word of `usedWord`.
             if map.type.isLRU { it.key_stride += 8 }
+            // Programs do not write which maps are inside.
+            if map.type.holdsMaps { valuesPart = .meta }
         case .array:
             valuesPart = map.isFrozen ? .image : .guest
         case .queue:
@@ -165,7 +167,7 @@ struct MapLayout {
             it.bucket_count = UInt32(buckets)
             it.node_count = UInt32(nodes)
             valuesPart = .meta
-        case .programArray:
+        case .programArray, .mapArray:
             it.value_stride = 4
             valuesPart = .meta
         case .ringBuffer, .perfEventArray:

@@ -7,8 +7,8 @@ extension MapView {
     var hasElements: Bool {
         @_noLocks get {
             switch family {
-            case .hash, .array, .lpmTrie: true
-            case .queue, .bloomFilter, .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil: false
+            case .hash, .array, .lpmTrie: !holdsMaps
+            case .queue, .bloomFilter, .programArray, .mapArray, .perfEventArray, .stackTrace, .ringBuffer, nil: false
             }
         }
     }
@@ -17,8 +17,10 @@ extension MapView {
     package var isIterable: Bool {
         @_noLocks get {
             switch family {
-            case .hash, .array: true
-            case .lpmTrie, .queue, .bloomFilter, .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil: false
+            case .hash, .array: !holdsMaps
+            case .lpmTrie, .queue, .bloomFilter, .programArray, .mapArray, .perfEventArray, .stackTrace, .ringBuffer,
+                nil:
+                false
             }
         }
     }
@@ -37,6 +39,8 @@ extension MapView {
             return index >= maxEntries ? nil : unsafe element(index, slot: isPerCPU ? slot : 0)
         case .lpmTrie:
             return unsafe prefixLookup(key)
+        case .mapArray:
+            return unsafe mapEntry(key)
         case .queue, .bloomFilter, .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
             return nil
         }
@@ -55,6 +59,8 @@ extension MapView {
     ) -> Int64 {
         switch family {
         case .hash:
+            // BPF_F_LOCK is refused before the map is asked.
+            if holdsMaps, flags & 4 == 0, case let status = unsafe innerStatus(value), status != 0 { return status }
             return unsafe hashUpdate(key, value, flags: flags, tid: tid, slot: slot)
         case .array:
             return unsafe arrayUpdate(key, value, flags: flags, slot: slot)
@@ -68,6 +74,8 @@ extension MapView {
             if unsafe program >= session.header.pointee.program_count { return Failure.invalid }
             unsafe cruntime_store32(programEntry(index), program &+ 1)
             return 0
+        case .mapArray:
+            return unsafe mapEntryUpdate(key, value, flags: flags)
         case .queue, .bloomFilter, .perfEventArray, .stackTrace, .ringBuffer, nil:
             return Failure.invalid
         }
@@ -83,7 +91,7 @@ extension MapView {
             return unsafe prefixDelete(key, tid: tid)
         case .stackTrace:
             return unsafe stackDelete(arrayIndex(key))
-        case .programArray:
+        case .programArray, .mapArray:
             let index = unsafe arrayIndex(key)
             if index >= maxEntries { return Failure.tooBig }
             return unsafe cruntime_exchange32(programEntry(index), 0) == 0 ? Failure.noEntry : 0
@@ -99,7 +107,7 @@ extension MapView {
     package func nextKey(_ key: UnsafeRawPointer?, into next: UnsafeMutableRawPointer) -> Int64 {
         switch family {
         case .hash, .lpmTrie: unsafe hashNextKey(key, into: next)
-        case .array, .programArray: unsafe arrayNextKey(key, into: next)
+        case .array, .programArray, .mapArray: unsafe arrayNextKey(key, into: next)
         case .stackTrace: unsafe stackNextKey(key, into: next)
         case .bloomFilter: Failure.notSupported
         case .queue, .perfEventArray, .ringBuffer, nil: Failure.invalid
@@ -113,7 +121,8 @@ extension MapView {
         @_noLocks get {
             switch family {
             case .queue, .bloomFilter: true
-            case .hash, .array, .lpmTrie, .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil: false
+            case .hash, .array, .lpmTrie, .programArray, .mapArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
+                false
             }
         }
     }
@@ -124,7 +133,7 @@ extension MapView {
         switch family {
         case .queue: unsafe queuePush(value, flags: flags, tid: tid)
         case .bloomFilter: unsafe bloomPush(value, flags: flags)
-        case .hash, .array, .lpmTrie, .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
+        case .hash, .array, .lpmTrie, .programArray, .mapArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
             Failure.notSupported
         }
     }
@@ -135,7 +144,7 @@ extension MapView {
         switch family {
         case .queue: unsafe queueTake(value, tid: tid, removes: false)
         case .bloomFilter: unsafe bloomPeek(value)
-        case .hash, .array, .lpmTrie, .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
+        case .hash, .array, .lpmTrie, .programArray, .mapArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
             Failure.notSupported
         }
     }
@@ -183,6 +192,14 @@ package struct MapCursor {
             if index >= map.maxEntries { return false }
             unsafe value = unsafe map.element(index, slot: map.isPerCPU ? slot : 0)
             return true
+        case .mapArray:
+            while true {
+                if isStarted { index &+= 1 }
+                isStarted = true
+                if index >= map.maxEntries { return false }
+                unsafe value = unsafe UnsafeMutableRawPointer(map.programEntry(index))
+                if unsafe cruntime_load32(map.programEntry(index)) != 0 { return true }
+            }
         case .queue, .bloomFilter, .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil: return false
         }
     }

@@ -5,6 +5,7 @@ enum Failure {
     static var notPermitted: Int64 { @_noLocks get { -1 } }
     static var noEntry: Int64 { @_noLocks get { -2 } }
     static var tooBig: Int64 { @_noLocks get { -7 } }
+    static var badDescriptor: Int64 { @_noLocks get { -9 } }
     static var noMemory: Int64 { @_noLocks get { -12 } }
     static var fault: Int64 { @_noLocks get { -14 } }
     static var busy: Int64 { @_noLocks get { -16 } }

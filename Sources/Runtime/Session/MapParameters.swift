@@ -14,6 +14,10 @@ package struct MapParameters: Sendable {
     package var contents: [UInt8]?
     /// The values never change: they live in the sealed image.
     package var isFrozen: Bool
+    /// What the value's special fields are and where, as any number; maps inside maps have to agree in it.
+    package var record: UInt64 = 0
+    /// The template of the maps inside a map of maps: one or none.
+    package var inner: [MapParameters] = []
 
     package init(
         name: String,
@@ -50,7 +54,9 @@ package struct MapParameters: Sendable {
         case .perfEventArray: try checkDescriptors(entriesNeeded: false)
         case .stackTrace: try checkStackTrace()
         case .ringBuffer: try checkRing()
+        case .mapArray: try checkDescriptors(entriesNeeded: true)
         }
+        if type.holdsMaps { try checkInner() }
         if let contents,
             family != .array || type.isPerCPU || UInt64(contents.count) > UInt64(valueSize) * UInt64(maxEntries)
         {
@@ -70,6 +76,7 @@ package struct MapParameters: Sendable {
 
     /// kernel/bpf/hashtab.c, `htab_map_alloc_check`.
     private func checkHash(perCPU: Bool) throws(SessionError) {
+        if type.holdsMaps, valueSize != 4 { throw .valueSize(name, valueSize, "4") }
         try allow(
             (type.isLRU ? MapFlag.noCommonLRU : MapFlag.noPreallocation) | MapFlag.numaNode | MapFlag.userAccess
                 | MapFlag.programAccess | MapFlag.zeroSeed
@@ -88,7 +95,8 @@ package struct MapParameters: Sendable {
     /// kernel/bpf/arraymap.c, `array_map_alloc_check`.
     private func checkArray(perCPU: Bool) throws(SessionError) {
         try allow(
-            MapFlag.numaNode | MapFlag.userAccess | MapFlag.programAccess | (perCPU ? 0 : MapFlag.mmapable)
+            MapFlag.numaNode | MapFlag.userAccess | MapFlag.programAccess
+                | (perCPU ? 0 : MapFlag.mmapable | MapFlag.innerMap)
         )
         if maxEntries == 0 { throw .noEntries(name) }
         if keySize != 4 { throw .keySize(name, keySize, "4") }
@@ -144,6 +152,16 @@ package struct MapParameters: Sendable {
         if keySize != 4 { throw .keySize(name, keySize, "4") }
         if valueSize < 8 || valueSize % 8 != 0 || valueSize / 8 > UInt32(stackDepthLimit) {
             throw .valueSize(name, valueSize, "8 to 1016 and a multiple of 8")
+        }
+    }
+
+    /// kernel/bpf/map_in_map.c, `bpf_map_meta_alloc`.
+    private func checkInner() throws(SessionError) {
+        guard let inner = inner.first else { throw .noTemplate(name) }
+        switch try inner.check() {
+        case .programArray, .mapArray: throw .innerType(name, inner.type)
+        case .hash where inner.type.holdsMaps: throw .innerType(name, inner.type)
+        case .hash, .array, .queue, .bloomFilter, .lpmTrie, .perfEventArray, .stackTrace, .ringBuffer: break
         }
     }
 

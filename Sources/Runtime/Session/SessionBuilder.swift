@@ -11,6 +11,7 @@ package struct SessionBuilder {
     private let perfRingSize: UInt32
     private let seed: UInt64
     private var maps: [(parameters: MapParameters, layout: MapLayout)] = []
+    private var shapes = MapShapes()
     private var isLaidOut = false
     private var logMap = UInt32.max
     private var programs: [csession_program] = []
@@ -53,9 +54,16 @@ package struct SessionBuilder {
     package mutating func addMap(_ map: MapParameters) throws(SessionError) -> Int {
         if isLaidOut { throw .layoutFrozen(map.name) }
         let family = try map.check()
-        let layout = try MapLayout(map, family: family, cpuCount: cpuCount, perfRingSize: perfRingSize)
+        var layout = try MapLayout(map, family: family, cpuCount: cpuCount, perfRingSize: perfRingSize)
+        layout.descriptor.shape = shapes.number(map)
+        if let inner = map.inner.first { layout.descriptor.inner_shape = shapes.number(inner) }
         maps.append((map, layout))
         return maps.count - 1
+    }
+
+    /// Whether map `inner` may be inside the map of maps `outer`.
+    package func takes(_ inner: Int, inside outer: Int) -> Bool {
+        maps[inner].layout.descriptor.shape == maps[outer].layout.descriptor.inner_shape
     }
 
     /// Adds the ring that takes `bpf_trace_printk` lines and returns its index.

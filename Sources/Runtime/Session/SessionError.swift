@@ -82,7 +82,25 @@ package struct SessionError: Error, Sendable {
             name,
             "map type \(mapTypeName(type)) is not supported in user space",
             help:
-                "use a hash, array, LPM_TRIE, QUEUE, STACK, BLOOM_FILTER, STACK_TRACE, RINGBUF, PERF_EVENT_ARRAY or PROG_ARRAY"
+                "use a hash, array, LPM_TRIE, QUEUE, STACK, BLOOM_FILTER, STACK_TRACE, RINGBUF, PERF_EVENT_ARRAY, PROG_ARRAY or a map of maps"
+        )
+    }
+
+    static func noTemplate(_ name: String) -> SessionError {
+        SessionError(
+            .invalid,
+            name,
+            "nothing says what the maps inside are like",
+            help: "define a template: __array(values, struct { __uint(type, …); … })"
+        )
+    }
+
+    static func innerType(_ name: String, _ type: MapType) -> SessionError {
+        SessionError(
+            .unsupported,
+            name,
+            "maps of type \(mapTypeName(type)) cannot be inside another map",
+            help: "the kernel refuses them, too; use another type for the template"
         )
     }
 

@@ -85,7 +85,7 @@ extension SessionView {
         case .queue:
             needsBuckets = false
             guard map.max_entries > 0 else { throw .damaged("image", "a queue without entries") }
-        case .array, .programArray: needsBuckets = false
+        case .array, .programArray, .mapArray: needsBuckets = false
         }
         guard
             !needsBuckets
@@ -98,7 +98,7 @@ extension SessionView {
         guard fits(map.meta_offset, sizes.meta, 1, in: header.shared_size),
             fits(map.keys_offset, sizes.keys, 1, in: header.shared_size),
             fits(map.values_offset, sizes.values, 1, in: storage), sizes.values <= map.values_size || map.storage != 0,
-            stride >= UInt64(family == .programArray ? 4 : map.value_size)
+            stride >= UInt64(family == .programArray || family == .mapArray ? 4 : map.value_size)
         else { throw .damaged("image", "a map lies outside the segments") }
     }
 }
