@@ -27,6 +27,31 @@ struct LinkedHalfTests {
             indexed([.mov32(.r1, .r6), .add32(.r1, -1), .add64(.r1, 1), .jumpGreater(.r1, 62, to: "end")])
         ),
         (
+            "far away and back", true,
+            indexed([
+                .mov32(.r1, .r6), .add32(.r1, 0x7fff_ffff), .sub32(.r1, -0x8000_0000), .jumpGreater(.r1, 62, to: "end"),
+            ])
+        ),
+        (
+            "far away, where paths meet", true,
+            indexed(
+                [
+                    .load64(.r7, .r1, 8), .mov64(.r9, 0), .mov64(.r6, .r6), .add32(.r6, -0x7fff_ffff),
+                    .jumpEqual(.r7, 0, to: "first"), .label("first"), .jumpEqual(.r7, 1, to: "second"),
+                    .label("second"),
+                ] + Array(repeating: .add64(.r9, 0), count: 4) + [
+                    .mov32(.r5, .r6), .sub32(.r5, 2), .jumpGreater(.r5, 60, to: "end"),
+                ]
+            )
+        ),
+        (
+            "alone, then moved by 64 bits", true,
+            indexed([
+                .mov64(.r2, .r6), .add32(.r6, 7), .mov64(.r2, 0), .mov64(.r1, .r6), .add64(.r1, -1),
+                .jumpGreater(.r1, 62, to: "end"),
+            ])
+        ),
+        (
             "of a number of 64 bits", false,
             indexed([.mov32(.r1, .r6), .add32(.r1, -1), .jumpGreater(.r1, 62, to: "end")], wide: true)
         ),
@@ -53,7 +78,10 @@ struct LinkedHalfTests {
             type: .kprobe
         )
         subject.platform = .kernel
-        #expect(((try? verify(subject)) != nil) == program.isAccepted)
+        for prunes in [true, false] {
+            subject.prunes = prunes
+            #expect(((try? verify(subject)) != nil) == program.isAccepted, "pruning: \(prunes)")
+        }
     }
 
     @Test(.enabled(if: KernelVerifier.isOracle, KernelVerifier.reason), arguments: programs.map(\.name))

@@ -9,6 +9,8 @@ struct RegisterState: Equatable {
     var isNullable = false
     /// Memory that programs must not write.
     var isReadOnly = false
+    /// Linked scalars: this one is the low half of the common value plus `delta` only, made by 32-bit additions.
+    var wraps = false
     /// `.stack`: the frame that it points into.
     var frame: UInt8 = 0
     /// `.packet`, `.packetMeta`: bytes behind the variable offset that were compared with the end.
@@ -24,10 +26,8 @@ struct RegisterState: Equatable {
     var id: UInt32 = 0
     /// The reference that has to be released, or that this pointer was made from; 0 for none.
     var reference: UInt32 = 0
-    /// Linked scalars: this one is the common value plus this.
-    var delta: Int32 = 0
-    /// It is that sum's low half only: made by 32-bit additions.
-    var wraps = false
+    /// Linked scalars: this one is the common value plus this, modulo 2^64; where it wraps, below 2^32.
+    var delta: UInt64 = 0
     var scalar: Scalar
 
     enum Kind: UInt8 {

@@ -35,7 +35,7 @@ extension Walk {
         switch (destination.isPointer, source.isPointer) {
         case (false, false):
             var result = RegisterState.scalar(apply(op, width, destination.scalar, source.scalar))
-            keepLink(destination, source, op, width, &result, instruction)
+            keepLink(destination, source, op, width, &result)
             write(instruction.dst, result)
         case (true, true):
             // Only a difference of addresses makes sense, and only where it may be known.
@@ -100,12 +100,19 @@ extension Walk {
     /// Copies of a number share an id, so that what is learnt of one is learnt of all.
     private mutating func link(_ source: inout RegisterState, _ register: Register) {
         guard source.isScalar, source.scalar.constant == nil else { return }
-        if source.id == 0 {
+        if isAlone(source) {
             source.id = makeID()
             source.delta = 0
             source.wraps = false
             write(register, source)
         }
+    }
+
+    /// Nothing is linked to a number, so that a new link says as much; of a half that was linked once, more.
+    mutating func isAlone(_ value: RegisterState) -> Bool {
+        guard value.wraps else { return value.id == 0 }
+        matcher.count(state)
+        return matcher.isSingle(value)
     }
 
     /// `r2 = r1; r2 += 4` leaves r2 linked to r1, and `w2 = w1; w2 += 4` its low half.
@@ -114,22 +121,16 @@ extension Walk {
         _ source: RegisterState,
         _ op: Operator,
         _ width: Width,
-        _ result: inout RegisterState,
-        _ instruction: Instruction
+        _ result: inout RegisterState
     ) {
         guard destination.id != 0, width == .w32 || !destination.wraps, op == .add || op == .sub,
-            let addend = source.scalar.constant
+            let addend = source.scalar.constant, result.scalar.constant == nil
         else { return }
-        let low = Int64(Int32(truncatingIfNeeded: addend))
-        guard width == .w32 || low == Int64(bitPattern: addend), let small = Int32(exactly: low), small != Int32.min
-        else {
-            return
-        }
-        let (delta, overflow) = destination.delta.addingReportingOverflow(op == .add ? small : -small)
-        if overflow || result.scalar.constant != nil { return }
+        // Exact however often it wraps round.
+        let delta = op == .add ? destination.delta &+ addend : destination.delta &- addend
         result.id = destination.id
-        result.delta = delta
         result.wraps = width == .w32
+        result.delta = result.wraps ? UInt64(UInt32(low: delta)) : delta
     }
 
     // MARK: - Pointers

@@ -180,8 +180,7 @@ extension Walk {
             // Low halves tell nothing of upper ones.
             let isHalf = value.wraps || old.wraps
             if isHalf, value.scalar.umax > UInt64(UInt32.max) { return }
-            let distance = UInt64(bitPattern: Int64(value.delta) - Int64(delta))
-            let moved = apply(.add, isHalf ? .w32 : .w64, scalar, .constant(distance))
+            let moved = apply(.add, isHalf ? .w32 : .w64, scalar, .constant(value.delta &- delta))
             value.scalar = value.scalar.intersect(moved) ?? moved
         }
         if linked > 1 { decide() }

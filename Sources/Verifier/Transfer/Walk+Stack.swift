@@ -174,7 +174,7 @@ extension Walk {
         grow(frame, index)
         try destroyDynptr(frame, index)
         var stored = value
-        if value.isScalar, value.id == 0, value.scalar.constant == nil, let source,
+        if value.isScalar, value.scalar.constant == nil, let source, isAlone(value),
             size == .b64 || value.scalar.zeroExtended(from: size) == value.scalar
         {
             stored.id = makeID()
