@@ -128,14 +128,35 @@ MUTATIONS = {
     "verifier-narrow-spill-keeps-upper-half": (
         TRANSFER + "Walk+Stack.swift", "stored.scalar = stored.scalar.zeroExtended(from: size)\n", "", VERIFIER),
     "verifier-cut-spill-keeps-link": (
-        TRANSFER + "Walk+Stack.swift", "if stored.scalar != value.scalar { (stored.id, stored.delta) = (0, 0) }\n", "", VERIFIER),
+        TRANSFER + "Walk+Stack.swift", "if stored.scalar != value.scalar { (stored.id, stored.delta, stored.wraps) = (0, 0, false) }\n", "", VERIFIER),
     "verifier-overwritten-spill-stays": (
         TRANSFER + "Walk+Stack.swift", "slot[byte] = slot.spilled.isNull ? .zero : .misc\n        }\n        stored.scalar",
         "slot[byte] = .zero\n        }\n        stored.scalar", VERIFIER),
     "verifier-copy-keeps-wrong-distance": (
-        TRANSFER + "Walk+Arithmetic.swift", "op == .add ? small : -small", "small", VERIFIER),
+        TRANSFER + "Walk+Arithmetic.swift", "op == .add ? destination.delta &+ addend : destination.delta &- addend",
+        "destination.delta &+ addend", VERIFIER),
     "verifier-copy-of-half-keeps-link": (
-        TRANSFER + "Walk+Arithmetic.swift", "if !fits { (source.id, source.delta) = (0, 0) }\n", "", VERIFIER),
+        TRANSFER + "Walk+Arithmetic.swift", "if !fits { (source.id, source.delta, source.wraps) = (0, 0, false) }\n", "", VERIFIER),
+    # Links of low halves.
+    "verifier-half-passes-for-whole": (
+        TRANSFER + "Walk+Arithmetic.swift", "result.wraps = width == .w32", "result.wraps = false", VERIFIER),
+    "verifier-half-is-moved-in-64-bits": (
+        TRANSFER + "Walk+Arithmetic.swift", "destination.id != 0, width == .w32 || !destination.wraps, op", "destination.id != 0, op",
+        VERIFIER),
+    "verifier-half-is-alone": (
+        TRANSFER + "Walk+Arithmetic.swift", "return matcher.isSingle(value)\n", "return true\n", VERIFIER),
+    "verifier-half-tells-of-upper-half": (
+        TRANSFER + "Walk+Branch.swift", "if isHalf, value.scalar.umax > UInt64(UInt32.max) { return }\n", "", VERIFIER),
+    "verifier-half-is-learnt-in-64-bits": (
+        TRANSFER + "Walk+Branch.swift", "isHalf ? .w32 : .w64", ".w64", VERIFIER),
+    "verifier-half-is-its-whole": (
+        TRANSFER + "Walk+Branch.swift", "if value.delta == delta, value.wraps == old.wraps {", "if value.delta == delta {", VERIFIER),
+    "verifier-half-equals-its-whole": (
+        TRANSFER + "Walk+Branch.swift", " && left.wraps == right.wraps", "", VERIFIER),
+    "verifier-number-found-equal-to-half-is-whole": (
+        TRANSFER + "Walk+Branch.swift", "registers[Int(b.rawValue)].wraps = left.wraps", "registers[Int(b.rawValue)].wraps = false", VERIFIER),
+    "verifier-half-is-compared-as-whole": (
+        WALK + "Matcher.swift", " || new.wraps != old.wraps", "", VERIFIER),
     "verifier-null-on-the-wrong-branch": (
         TRANSFER + "Walk+Branch.swift", "setNull(left, isNull: (comparison == .equal) == taken)",
         "setNull(left, isNull: (comparison == .equal) != taken)", VERIFIER),

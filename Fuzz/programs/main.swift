@@ -16,6 +16,8 @@ struct Arguments {
     var hasSession = false
     /// Programs for the verifier: what it accepts must run as it says.
     var isVerified = false
+    /// The only kind of programs for the verifier that is wanted.
+    var kind: String?
     /// Prints a program for the verifier and what is said of it.
     var isShown = false
     /// Where to write programs for the verifier, a file each.
@@ -57,6 +59,7 @@ struct Arguments {
             guard let value = rest.popFirst() else { Self.fail("\(word) needs a value") }
             switch word {
             case "--corpus": corpus = value
+            case "--kind": kind = value
             case "--write": folder = value
             case "--seed": seed = UInt64(value) ?? 1
             case "--count": count = UInt64(value) ?? 1
@@ -179,6 +182,10 @@ while done < arguments.count, arguments.seconds == 0 || seconds() - start < argu
         report(try compareUndefined(seed: seed))
         seed += 1
         done += 1
+        continue
+    }
+    if let kind = arguments.kind, VerifiedCase.make(seed: seed, isForKernel: verdicts != nil).kind != kind {
+        seed += 1
         continue
     }
     if arguments.isShown { print(showVerdicts(seed: seed, isForKernel: verdicts != nil)) }

@@ -33,7 +33,7 @@ import Testing
             let fault = try checkSoundness(seed: seed, &counts)
             #expect(fault == nil, "seed \(seed)")
         }
-        #expect(counts.kinds.count == 6)
+        #expect(counts.kinds.count == 7)
         for (kind, verdicts) in counts.kinds {
             #expect(verdicts.accepted >= 2 && verdicts.accepted < verdicts.made, "\(kind): \(counts.description)")
         }

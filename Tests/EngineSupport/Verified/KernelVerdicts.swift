@@ -47,6 +47,7 @@ package final class KernelVerdicts {
                 keySize: map.keySize,
                 valueSize: map.valueSize,
                 maxEntries: map.maxEntries,
+                flags: map.flags,
                 innerMap: map == .outer ? inner : nil
             )
         }

@@ -6,7 +6,8 @@ internal import Verifier
 extension ProgramWriter {
     mutating func objects() {
         code = [.mov64(.r6, .r1)] + prologue()
-        switch number(0...3) {
+        switch number(0...5) {
+        case 4...5: containers()
         case 0: if isForKernel { mapOfMaps() } else { tailCall() }
         case 1: record()
         case 2: if isForKernel { dynptr() } else { constants() }
@@ -31,6 +32,21 @@ extension ProgramWriter {
         if chance(30) {
             target = label("outer")
             functions.append([.function(target), .call(name), .exit])
+        }
+        if chance(25) {
+            // In each round of a callback, whose index is a number that nobody relies on.
+            let back = label("back")
+            functions.append([
+                .function(back), .mov64(.r6, .r1), .load64(.r1, .r2), .call(target), .mov64(.r8, .r0),
+                .loadMapValue(.r2, UInt32(VerifiedMap.words.index), 0),
+                .add64(.r2, chance(20) ? .r0 : .r6), .load8(.r0, .r2), chance(80) ? .mov64(.r0, 0) : .mov64(.r0, .r8),
+                .exit,
+            ])
+            code += [
+                .store64(.r10, -8, .r6), .mov64(.r1, number(1...4)), .loadFunction(.r2, back), .mov64(.r3, .r10),
+                .add64(.r3, -8), .mov64(.r4, 0), .call(.loop),
+            ]
+            return
         }
         code += maybePadding() + [.mov64(.r1, .r6), .call(target)] + maybePadding(30)
         let end = label()
@@ -129,13 +145,23 @@ extension ProgramWriter {
         let place: Int64 = -8 * number(1...4)
         code += [.store64(.r10, -8, 1), .store64(.r10, -16, 2), .store64(.r10, -24, 3), .store64(.r10, -32, 4)]
         code += maybePadding(40)
+        var call: [Statement]
         switch number(0...5) {
-        case 0...2: code += [.mov64(.r1, .r10), .add64(.r1, place)]
-        case 3: code += [.loadMapValue(.r1, UInt32(VerifiedMap.words.index), UInt32(8 * number(4...7)))]
-        case 4: code += [.mov64(.r1, 0)]
-        default: code += split([.mov64(.r1, 0)], [.mov64(.r1, .r10), .add64(.r1, place)])
+        case 0...2: call = [.mov64(.r1, .r10), .add64(.r1, place)]
+        case 3: call = [.loadMapValue(.r1, UInt32(VerifiedMap.words.index), UInt32(8 * number(4...7)))]
+        case 4: call = [.mov64(.r1, 0)]
+        default: call = split([.mov64(.r1, 0)], [.mov64(.r1, .r10), .add64(.r1, place)])
         }
-        code += [.mov64(.r2, pick([Register.r7, .r9])), .call(name)] + maybePadding(40)
+        call += [.mov64(.r2, pick([Register.r7, .r9])), .call(name)]
+        if chance(25) {
+            // For some numbers, which may lie in the memory that is given away.
+            call = iterator(chance(80) ? -72 : place, number(0...3), call)
+        } else if chance(15) {
+            let (again, end) = (label(), label())
+            call = [.label(again), .mayGoto(to: end)] + call + [.jump(to: again), .label(end)]
+        }
+        code += call + maybePadding(40)
+        if chance(50) { code.append(.mov64(.r0, .r7)) }
         // Through a slot that it may have written, or with what it returned.
         if chance(70) { code.append(.load64(.r0, .r10, Int32(place))) }
         let last = label()

@@ -50,9 +50,12 @@ struct ProgramWriter {
     mutating func write() -> VerifiedCase {
         let kind: String
         switch number(0...99) {
-        case 0..<55:
+        case 0..<43:
             kind = "carried"
             carry()
+        case 43..<55:
+            kind = "halves"
+            linkedHalves()
         case 55..<70:
             kind = "loops"
             loops()

@@ -73,11 +73,13 @@ final class SoundnessObserver: ExecutionObserver {
     private func findValues() {
         for map in VerifiedMap.allCases where map.hasValues {
             let here = MapView(view, Int(map.index))
-            var cursor = MapCursor()
-            while cursor.advance(here, slot: 0) {
-                guard let value = cursor.value else { continue }
-                let address = UInt64(UInt(bitPattern: value))
-                if !values[Int(map.index)].contains(address) { values[Int(map.index)].append(address) }
+            for slot in 0..<(map == .cpus ? view.cpuCount : 1) {
+                var cursor = MapCursor()
+                while cursor.advance(here, slot: slot) {
+                    guard let value = cursor.value else { continue }
+                    let address = UInt64(UInt(bitPattern: value))
+                    if !values[Int(map.index)].contains(address) { values[Int(map.index)].append(address) }
+                }
             }
         }
     }
@@ -200,10 +202,11 @@ final class SoundnessObserver: ExecutionObserver {
         let registers = step.registers
         var areas: [(UInt64, Int)] = []
         switch instruction.imm {
-        case 1, 2, 3:
+        case 1, 2, 3, 87, 88, 89, 195:
             let load = program[..<step.instruction].suffix(3).last { $0.opcode == .loadMap && $0.dst == .r1 }
             guard let map = load.flatMap({ VerifiedMap(rawValue: $0.imm) }) else { return nil }
-            areas.append((registers[2], map.keySize))
+            // Maps without keys have values in the key's place.
+            areas.append((registers[2], (87...89).contains(instruction.imm) ? map.valueSize : map.keySize))
             if instruction.imm == 2 { areas.append((registers[3], map.valueSize)) }
         case 16: areas.append((registers[1], Int(truncatingIfNeeded: registers[2])))
         case 212, 213, 214: areas.append((registers[1], 8))

@@ -11,6 +11,7 @@ package enum VerifiedMap: Int64, CaseIterable {
     case constants
     case ring
     case programs
+    case lru, trie, queue, stack, bloom, cpus
     /// Its values are maps like `array`; in the kernel only.
     case outer
 
@@ -21,16 +22,29 @@ package enum VerifiedMap: Int64, CaseIterable {
         case .hash: .hash
         case .ring: .ringBuffer
         case .programs: .programArray
+        case .lru: .lruHash
+        case .trie: .lpmTrie
+        case .queue: .queue
+        case .stack: .stack
+        case .bloom: .bloomFilter
+        case .cpus: .perCPUArray
         case .outer: .arrayOfMaps
         }
     }
+    /// `BPF_F_NO_PREALLOC`, which tries must have.
+    var flags: UInt32 { self == .trie ? 1 : 0 }
     /// Programs have pointers to its values.
-    var hasValues: Bool { self != .ring && self != .programs && self != .outer }
+    var hasValues: Bool {
+        switch self {
+        case .words, .array, .hash, .constants, .lru, .trie, .cpus: true
+        case .ring, .programs, .queue, .stack, .bloom, .outer: false
+        }
+    }
     package var keySize: Int {
         switch self {
-        case .words, .array, .constants, .programs, .outer: 4
-        case .hash: 8
-        case .ring: 0
+        case .words, .array, .constants, .programs, .lru, .cpus, .outer: 4
+        case .hash, .trie: 8
+        case .ring, .queue, .stack, .bloom: 0
         }
     }
     package var valueSize: Int {
@@ -41,13 +55,18 @@ package enum VerifiedMap: Int64, CaseIterable {
         case .constants: Self.constantBytes.count
         case .ring: 0
         case .programs, .outer: 4
+        case .lru, .queue: 16
+        case .trie, .cpus: 24
+        case .stack, .bloom: 8
         }
     }
     package var maxEntries: Int {
         switch self {
         case .words, .constants: 1
         case .array: 5
-        case .hash: 4
+        case .hash, .lru, .trie, .queue, .stack: 4
+        case .cpus: 3
+        case .bloom: 16
         case .ring: 4096
         case .programs, .outer: 2
         }

@@ -13,6 +13,7 @@ package enum VerifiedSession {
             keySize: UInt32(map.keySize),
             valueSize: UInt32(map.valueSize),
             maxEntries: UInt32(map.maxEntries),
+            flags: map.flags,
             contents: map == .constants ? VerifiedMap.constantBytes : nil,
             isFrozen: map == .constants
         )
@@ -53,7 +54,8 @@ package enum VerifiedSession {
             type: map.type,
             keySize: map.keySize,
             valueSize: map.valueSize,
-            maxEntries: map.maxEntries
+            maxEntries: map.maxEntries,
+            flags: map.flags
         )
         if map == .constants {
             facts.flags = MapFacts.readOnlyFlag
