@@ -10,7 +10,7 @@ BUILD ?= build
 
 tools := $(patsubst bpf/%.bpf.c,dist/share/ubpf/tools/%.bpf.o,$(wildcard bpf/*.bpf.c))
 demos := $(BUILD)/demo/leaky $(BUILD)/demo/leaky-omit-frame-pointer
-benches := $(addprefix $(BUILD)/bench/,malloc-loop hit-loop throw-loop hit.bpf.o)
+benches := $(addprefix $(BUILD)/bench/,malloc-loop attach-target hit-loop throw-loop hit.bpf.o)
 
 .PHONY: help deps build test demo bench bench-vm bench-vm-instructions vm-bench-programs torture fuzz lint format install uninstall clean \
 	swift-products build-static-stdlib bpf demos bench-programs dist-tree

@@ -96,9 +96,12 @@ private struct Surroundings {
     /// The end of the heap and the start of the stack; 0 before they were looked for.
     private var heapEnd: UInt64 = 0
     private var stackStart: UInt64 = 0
-    private static let room: UInt64 = 1 << 30
+    private static let stackRoom: UInt64 = 1 << 30
+    /// Less: heaps lie up to a gigabyte above an executable, and the pushes that most functions begin with (41 57 41 56 41) lead
+    /// just beyond that. Where brk(2) ends, malloc goes on with mmap(2).
+    private static let heapRoom: UInt64 = 128 << 20
 
-    /// Whether a page is a gigabyte above the heap or more, and as far from the stack, and no address of the kernel's.
+    /// Whether a page leaves room above the heap and below the stack, and is no address of the kernel's.
     mutating func allow(_ page: UInt64) -> Bool {
         if stackStart == 0 {
             var ends: (UInt64, UInt64) = (0, 1 << 47)
@@ -106,8 +109,8 @@ private struct Surroundings {
             guard complete != 0 else { return false }
             (heapEnd, stackStart) = ends
         }
-        let isAboveHeap = page >= heapEnd && page &- heapEnd < Self.room
-        return page >= 1 << 16 && page < stackStart &- Self.room && !isAboveHeap
+        let isAboveHeap = page >= heapEnd && page &- heapEnd < Self.heapRoom
+        return page >= 1 << 16 && page < stackStart &- Self.stackRoom && !isAboveHeap
     }
 }
 

@@ -36,7 +36,8 @@ final class FileImage {
             unsafe bytes = UnsafeRawBufferPointer(start: nil, count: 0)
             return
         }
-        guard let start = unsafe mmap(nil, Int(status.st_size), PROT_READ, MAP_PRIVATE, file, 0),
+        // The kernel writes the breakpoints of its uprobes into private mappings, ours included.
+        guard let start = unsafe mmap(nil, Int(status.st_size), PROT_READ, MAP_SHARED, file, 0),
             unsafe start != MAP_FAILED
         else {
             throw .cannotOpen(path, missing: false, reason: errnoText(errno))

@@ -2,11 +2,12 @@
 import os
 import random
 import re
+import signal
 import subprocess
 import time
 
 import process
-from harness import PATIENCE, UBPFRUN, Attachment, Failed, Target, clean, look, need, records, toggle
+from harness import PATIENCE, UBPFRUN, Attachment, Failed, Skipped, Target, clean, look, need, records, toggle, until
 
 THREADS = "16"
 
@@ -336,6 +337,83 @@ def foreign_patch(context, book):
         target.discard()
 
 
+def kernel_uprobe(context, book):
+    """The kernel's own probe on a function, in every process: refused while it is there; after us, it runs, and leaves without harm."""
+    if os.geteuid() != 0:
+        raise Skipped("only root may place one")
+    expected = bare_checksum(context)
+    where = latency(f"{context.build}/hammer", "play")
+
+    def ours():
+        return Attachment(target.pid, context.work, "-j", *where, program=("funclatency",)).ready()
+
+    def kernel():
+        command = [UBPFRUN, "funclatency", "--backend", "kernel", *where]
+        child = subprocess.Popen(command, cwd=context.work, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        line = child.stderr.readline()
+        need("Ctrl-C" in line, f"the kernel's half says {line!r}")
+        return child
+
+    def end(child):
+        child.send_signal(signal.SIGINT)
+        messages = child.communicate(timeout=PATIENCE)[1]
+        need(child.returncode == 0, f"the kernel's half ends with {child.returncode}: {messages}")
+
+    # Only a change of one byte stands the kernel's; where the heap happens to lie, the place for it may be taken.
+    for attempt in range(20):
+        target = hammer(context, "4")
+        before = look(target.pid)
+        attachment = ours()
+        changed = sum(map(len, look(target.pid).text.values()))
+        attachment.stop()
+        if changed == 1:
+            break
+        target.discard()
+    need(changed == 1, f"no target of 20 is patched by one byte, the last by {changed}")
+    try:
+        before = look(target.pid)
+        theirs = kernel()
+        until(lambda: look(target.pid).text != before.text, what="the kernel's breakpoint")
+        attachment = Attachment(target.pid, context.work, "-d", "0.1", *where, program=("funclatency",))
+        code = attachment.child.wait()
+        messages = attachment.messages()
+        attachment.close()
+        # Our library is there from before, and says so itself.
+        need(code != 0 and "U124" in messages and "another tool patched it" in messages, f"on its breakpoint: {code} {messages}")
+        fresh = hammer(context, "2")
+        try:
+            attachment = Attachment(fresh.pid, context.work, "-d", "0.1", *where, program=("funclatency",))
+            code = attachment.child.wait()
+            messages = attachment.messages()
+            attachment.close()
+            need(code != 0 and "a kernel uprobe is on it" in messages, f"on its breakpoint: {code} {messages}")
+            fresh.check_alive("after a refusal")
+        finally:
+            fresh.discard()
+        end(theirs)
+        _, found = process.settled(before)
+        need(not found, f"{found}")
+        count = context.size(20, 2)
+        for number in range(count):
+            attachment = ours()
+            theirs = kernel()
+            time.sleep(0.1)
+            if number % 2:
+                end(theirs)
+            attachment.stop()
+            if number % 2 == 0:
+                end(theirs)
+            target.check_alive(f"in round {number + 1}")
+        toggle(target, context.work, 1, *where, program=("funclatency",))
+        _, found = process.settled(before)
+        need(not found, f"{found}")
+        text, code = target.finish()
+        need((text, code) == (expected, 0), f"it ends with {code} and {text!r}")
+        book.add("the kernel's uprobe before, between and after ours", count + 1, count + 1)
+    finally:
+        target.discard()
+
+
 def symbol_offset(path, name):
     """Offset in the file of a dynamic symbol's code."""
     import subprocess
@@ -359,6 +437,7 @@ def cases():
         ("late-libraries", late_libraries),
         ("another-hooker", another_hooker),
         ("foreign-patch", foreign_patch),
+        ("kernel-uprobe", kernel_uprobe),
     ]
     return found + [(f"storm-{name}", storm(name, probes)) for name, probes in STORMS]
 

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import process
-from harness import Attachment, Failed, Skipped, Target, look, need, records, toggle, tool
+from harness import Attachment, Failed, Skipped, Target, look, need, records, toggle, tool, until
 
 # Too long for every `make test`.
 FULL_ONLY = {"real-git", "real-sqlite3", "real-bash", "real-java", "real-node", "real-nginx", "real-gdb", "asan"}
@@ -16,13 +16,6 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def until(condition, seconds=30, what="it"):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        need(time.monotonic() < deadline, f"{what} is not ready within {seconds} s")
-        time.sleep(0.05)
 
 
 def answers(port):

@@ -29,6 +29,13 @@ def need(condition, text):
         raise Failed(text)
 
 
+def until(condition, seconds=30, what="it"):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        need(time.monotonic() < deadline, f"{what} is not ready within {seconds} s")
+        time.sleep(0.05)
+
+
 def tool(name):
     # Version managers put shell scripts in the way; Debian's own come first.
     path = shutil.which(name, path="/usr/bin:/usr/sbin:/bin:" + os.environ.get("PATH", ""))

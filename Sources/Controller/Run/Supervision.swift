@@ -119,6 +119,7 @@ struct Supervision: ~Copyable {
         let isStrict = options.isStrict
         let hadAgent = target.injection?.wasResident ?? false
         let detail = messages.detail
+        let began = monotonicNanoseconds()
         var awaited: [AttachRequest] = []
         var loader: Int32 = -1
         _ = try Conversation(target, name: commandName).join(session, loop, loader: &loader) {
@@ -138,6 +139,14 @@ struct Supervision: ~Copyable {
             for probe in made.probes { detail(probe.explanation) }
             book.place(&made)
             return made
+        }
+        if let injection = target.injection {
+            let loaded = milliseconds(injection.totalNanoseconds)
+            let stood = injection.stoppedNanoseconds / 1000
+            let placed = milliseconds(monotonicNanoseconds() - began)
+            detail(
+                "pid \(target.pid): library loaded in \(loaded) ms, a thread stood for \(stood) us; probes placed in \(placed) ms"
+            )
         }
         guard loader >= 0 else { return }
         watches.append(
