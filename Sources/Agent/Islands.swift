@@ -97,8 +97,9 @@ private struct Surroundings {
     private var heapEnd: UInt64 = 0
     private var stackStart: UInt64 = 0
     private static let stackRoom: UInt64 = 1 << 30
-    /// Less: heaps lie up to a gigabyte above an executable, and the pushes that most functions begin with (41 57 41 56 41) lead
-    /// just beyond that. Where brk(2) ends, malloc goes on with mmap(2).
+    /// Less than below the stack, as malloc goes on with mmap(2) where brk(2) ends.
+    ///
+    /// Heaps lie up to a gigabyte above an executable, and the pushes that most functions begin with (41 57 41 56 41) lead just beyond.
     private static let heapRoom: UInt64 = 128 << 20
 
     /// Whether a page leaves room above the heap and below the stack, and is no address of the kernel's.
