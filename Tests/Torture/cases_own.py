@@ -350,9 +350,12 @@ def kernel_uprobe(context, book):
     def kernel():
         command = [UBPFRUN, "funclatency", "--backend", "kernel", *where]
         child = subprocess.Popen(command, cwd=context.work, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        children.append(child)
         line = child.stderr.readline()
         need("Ctrl-C" in line, f"the kernel's half says {line!r}")
         return child
+
+    children = []
 
     def end(child):
         child.send_signal(signal.SIGINT)
@@ -411,6 +414,9 @@ def kernel_uprobe(context, book):
         need((text, code) == (expected, 0), f"it ends with {code} and {text!r}")
         book.add("the kernel's uprobe before, between and after ours", count + 1, count + 1)
     finally:
+        for child in children:
+            child.kill()
+            child.wait()
         target.discard()
 
 
