@@ -6,7 +6,8 @@ internal import Synchronization
 /// a kernel cost little. References between types may still name ids that do not exist (`self[id]` is nil then) or form
 /// circles (walks are bounded). Format: Linux `Documentation/bpf/btf.rst`.
 package struct BTF: Sendable {
-    let bytes: [UInt8]
+    /// The whole section.
+    package let bytes: [UInt8]
     /// Where the record of each type starts in `bytes`; the entry of type 0 is not used.
     private let offsets: [UInt32]
     private let strings: Range<Int>
@@ -54,6 +55,20 @@ package struct BTF: Sendable {
         self.bytes = bytes
         self.offsets = offsets
         strings = stringStart..<stringEnd
+    }
+
+    /// The same with offsets in a data section, where compilers leave zeros for whoever links.
+    package func placing(section id: UInt32, _ offset: (_ variable: String) -> Int?) -> BTF {
+        guard let section = self[id], section.kind == .dataSection else { return self }
+        var bytes = bytes
+        for index in 0..<section.count {
+            guard let variable = self[sectionVariable(section, index).type], let place = offset(name(variable)) else {
+                continue
+            }
+            let at = Int(offsets[Int(id)]) + 12 + 12 * index + 4
+            for byte in 0..<4 { bytes[at + byte] = UInt8(truncatingIfNeeded: place >> (8 * byte)) }
+        }
+        return (try? BTF(bytes)) ?? self
     }
 
     /// The type with an id; `void` for 0, nil for ids that do not exist.

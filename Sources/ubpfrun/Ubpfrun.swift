@@ -20,7 +20,7 @@ struct Ubpfrun: ParsableCommand {
         subcommands: [
             RunCommand.self, CheckCommand.self, ExplainCommand.self, InspectCommand.self, DisasmCommand.self,
             TestCommand.self,
-            DoctorCommand.self, CleanCommand.self,
+            DoctorCommand.self, CleanCommand.self, MapCommand.self,
         ],
         defaultSubcommand: RunCommand.self
     )

@@ -60,6 +60,16 @@ import Testing
                 same(round, "delete \(key)", ours.delete(key), theirs.delete(key))
             case 3 where shape.keySize > 0 && random.next(shape.entries) == 0:
                 try sameKeys(ours, theirs, shape)
+            case 3 where shape.keySize > 0 && random.next(shape.entries * 2) == 0:
+                let deletes = random.next(4) == 0
+                let (mine, other) = (contents(ours, shape, deletes), contents(theirs, shape, deletes))
+                same(round, "batches", mine.status, other.status)
+                if mine.elements != other.elements { differences.append("\(round): elements differ by batch") }
+            case 3 where shape.keySize > 0 && random.next(shape.entries * 2) == 0:
+                try changeInBatches(ours, theirs, shape, &random) { same(round, $0, $1.status, $2.status) }
+            case 4 where shape.keySize > 0 && random.next(4) == 0:
+                let (mine, other) = (ours.take(key: key, flags: 0), theirs.take(key: key, flags: 0))
+                same(round, "take \(key)", mine.status, other.status, (mine.value, other.value))
             case 3 where shape.keySize > 0 && random.next(shape.entries * 10) == 0:
                 // Everything goes while it is walked; each key once.
                 #expect(drain(ours, shape) == drain(theirs, shape))
@@ -158,6 +168,58 @@ import Testing
             if side.delete(next.key) != 0 { break }
         }
         return keys.map { masked($0, shape) }.sorted { $0.lexicographicallyPrecedes($1) }
+    }
+
+    /// All elements by batches, keys with values, in order of the keys; `deletes`: and none is left where the type can do it.
+    private func contents(_ side: any MapSide, _ shape: MapShape, _ deletes: Bool) -> (
+        status: Int64, elements: [[UInt8]]
+    ) {
+        var elements: [[UInt8]] = []
+        var last: [UInt8]?
+        var room = 5
+        while true {
+            let batch = side.lookupBatch(after: last, count: room, deletes: deletes, elementFlags: 0, flags: 0)
+            let stride = batch.count == 0 ? 0 : batch.values.count / batch.count
+            for index in 0..<batch.count {
+                let key = batch.keys[index * shape.keySize..<(index + 1) * shape.keySize]
+                let value = batch.values[index * stride..<(index + 1) * stride]
+                elements.append(masked(Array(key), shape) + value)
+            }
+            if batch.status == -28, room < 1 << 16 {
+                room *= 2
+                continue
+            }
+            guard batch.status == 0, elements.count < shape.entries + 5 else {
+                return (batch.status, elements.sorted { $0.lexicographicallyPrecedes($1) })
+            }
+            last = batch.next
+        }
+    }
+
+    /// A few keys set, and a few deleted, by one command each.
+    private func changeInBatches(
+        _ ours: OurMap,
+        _ theirs: KernelSideMap,
+        _ shape: MapShape,
+        _ random: inout Xorshift,
+        _ same: (String, BatchResult, BatchResult) -> Void
+    ) throws {
+        let count = random.next(6)
+        let keys = (0..<count).flatMap { _ in key(shape, &random) }
+        let stride = shape.type.isPerCPU ? ((shape.valueSize + 7) & ~7) * possibleCPUs : shape.valueSize
+        let values = [UInt8](repeating: 0, count: count * stride)
+        let set = (
+            ours.updateBatch(keys, values, count: count, elementFlags: 0),
+            theirs.updateBatch(keys, values, count: count, elementFlags: 0)
+        )
+        same("set batch", set.0, set.1)
+        #expect(set.0.count == set.1.count)
+        let deleted = (
+            ours.deleteBatch(keys, count: count, elementFlags: 0),
+            theirs.deleteBatch(keys, count: count, elementFlags: 0)
+        )
+        same("delete batch", deleted.0, deleted.1)
+        #expect(deleted.0.count == deleted.1.count)
     }
 
     private func masked(_ key: [UInt8], _ shape: MapShape) -> [UInt8] {

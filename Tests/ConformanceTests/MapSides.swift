@@ -28,7 +28,14 @@ protocol MapSide {
     func update(_ key: [UInt8], _ value: [UInt8], _ flags: UInt64) -> Int64
     func delete(_ key: [UInt8]) -> Int64
     func next(_ key: [UInt8]?) -> (status: Int64, key: [UInt8])
+    /// A pop.
     func take(_ value: [UInt8]) -> (status: Int64, value: [UInt8])
+    func take(key: [UInt8], flags: UInt64) -> (status: Int64, value: [UInt8])
+    func lookupBatch(after: [UInt8]?, count: Int, deletes: Bool, elementFlags: UInt64, flags: UInt64) -> BatchResult
+    /// Values of maps of maps are 0: the first map.
+    func updateBatch(_ keys: [UInt8], _ values: [UInt8], count: Int, elementFlags: UInt64) -> BatchResult
+    func deleteBatch(_ keys: [UInt8], count: Int, elementFlags: UInt64) -> BatchResult
+    func freeze() -> Int64
 }
 
 /// CPUs that per-CPU values have places for.
@@ -39,8 +46,8 @@ final class OurMap: MapSide {
     private let image: UnsafeMutableRawPointer
     private let shared: UnsafeMutableRawPointer
     let map: MapView
-    private let tid = cruntime_tid()
-    private let valueBytes: Int
+    private let user: UserMap
+    private let frozen = UnsafeMutablePointer<UInt32>.allocate(capacity: 1)
 
     init(_ shape: MapShape) throws {
         var builder = SessionBuilder(cpuCount: possibleCPUs, probeCapacity: 1, perfRingSize: 4096, seed: 1)
@@ -60,7 +67,8 @@ final class OurMap: MapSide {
         )
         try session.validate(imageSize: built.bytes.count, sharedSize: built.sharedSize)
         map = MapView(session, 0)
-        valueBytes = shape.valueSize
+        frozen.initialize(to: 0)
+        user = UserMap(map, frozen: frozen)
     }
 
     private static func parameters(_ shape: MapShape) -> MapParameters {
@@ -77,46 +85,70 @@ final class OurMap: MapSide {
     deinit {
         image.deallocate()
         shared.deallocate()
+        frozen.deallocate()
     }
 
     func lookup(_ key: [UInt8], _ value: [UInt8]) -> (status: Int64, value: [UInt8]) {
-        var value = value
-        switch map.family {
-        case .queue, .bloomFilter: return (map.peek(&value, tid: tid), value)
-        default: break
-        }
-        var found: [UInt8] = []
-        for slot in 0..<(map.isPerCPU ? possibleCPUs : 1) {
-            guard let place = map.lookup(key, slot: slot) else { return (-Int64(ENOENT), value) }
-            let size = map.isPerCPU ? (valueBytes + 7) & ~7 : valueBytes
-            found += [UInt8](UnsafeRawBufferPointer(start: place, count: size))
-        }
-        // The maps inside are the session's maps 1 and up, with ids from 2.
-        if map.holdsMaps { found[0] -= 2 }
-        return (0, found)
+        let found = user.lookup(key, value: value)
+        return found.status == 0 ? (0, shown(found.value)) : (found.status, value)
     }
 
     func update(_ key: [UInt8], _ value: [UInt8], _ flags: UInt64) -> Int64 {
-        switch map.family {
-        case .queue, .bloomFilter: map.push(value, flags: flags, tid: tid)
-        case _ where map.holdsMaps:
-            map.update(key, value[0] < 4 ? [value[0] + 2, 0, 0, 0] : value, flags: flags, tid: tid, slot: -1)
-        default: map.update(key, value, flags: flags, tid: tid, slot: -1)
-        }
+        user.update(key, given(value), flags: flags)
     }
 
-    func delete(_ key: [UInt8]) -> Int64 { map.delete(key + [0, 0, 0, 0], tid: tid) }
+    func delete(_ key: [UInt8]) -> Int64 { user.delete(key) }
 
-    func next(_ key: [UInt8]?) -> (status: Int64, key: [UInt8]) {
-        var next = [UInt8](repeating: 0, count: max(Int(map.keySize), 4))
-        let status = key.map { map.nextKey($0 + [0, 0, 0, 0], into: &next) } ?? map.nextKey(nil, into: &next)
-        return (status, Array(next.prefix(Int(map.keySize))))
-    }
+    func next(_ key: [UInt8]?) -> (status: Int64, key: [UInt8]) { user.nextKey(key) }
 
     func take(_ value: [UInt8]) -> (status: Int64, value: [UInt8]) {
-        var value = value
-        return (map.pop(&value, tid: tid), value)
+        let taken = user.take([])
+        return taken.status == 0 ? taken : (taken.status, value)
     }
+
+    func take(key: [UInt8], flags: UInt64) -> (status: Int64, value: [UInt8]) { user.take(key, flags: flags) }
+
+    func lookupBatch(
+        after: [UInt8]?,
+        count: Int,
+        deletes: Bool,
+        elementFlags: UInt64,
+        flags: UInt64
+    ) -> BatchResult {
+        var result = user.lookupBatch(
+            after: after,
+            count: count,
+            deletes: deletes,
+            elementFlags: elementFlags,
+            flags: flags
+        )
+        if map.holdsMaps {
+            for index in 0..<result.count { result.values[4 * index] -= 2 }
+        }
+        return result
+    }
+
+    func updateBatch(_ keys: [UInt8], _ values: [UInt8], count: Int, elementFlags: UInt64) -> BatchResult {
+        user.updateBatch(
+            keys,
+            map.holdsMaps ? values.enumerated().map { $0 % 4 == 0 ? $1 + 2 : $1 } : values,
+            count: count,
+            elementFlags: elementFlags
+        )
+    }
+
+    func deleteBatch(_ keys: [UInt8], count: Int, elementFlags: UInt64) -> BatchResult {
+        user.deleteBatch(keys, count: count, elementFlags: elementFlags)
+    }
+
+    func freeze() -> Int64 { user.freeze() }
+
+    /// The maps inside are the session's maps 1 and up, with ids from 2.
+    private func given(_ value: [UInt8]) -> [UInt8] {
+        map.holdsMaps && value[0] < 4 ? [value[0] + 2, 0, 0, 0] : value
+    }
+
+    private func shown(_ value: [UInt8]) -> [UInt8] { map.holdsMaps ? [value[0] - 2, 0, 0, 0] : value }
 }
 
 /// The kernel's map, by bpf(2).
@@ -216,4 +248,103 @@ final class KernelSideMap: MapSide {
         var value = value
         return (call(21, nil, &value), value)
     }
+
+    func take(key: [UInt8], flags: UInt64) -> (status: Int64, value: [UInt8]) {
+        var value = [UInt8](repeating: 0, count: max(valueBytes, 8))
+        let status = call(21, key, &value, flags)
+        return (status, status == 0 ? Array(value.prefix(valueBytes)) : [])
+    }
+
+    /// `bpf_attr.batch`.
+    private func batch(
+        _ command: Int64,
+        after: [UInt8]?,
+        _ keys: inout [UInt8],
+        _ values: inout [UInt8],
+        _ count: Int,
+        _ elementFlags: UInt64,
+        _ flags: UInt64
+    ) -> BatchResult {
+        var (from, next) = (after ?? [], [UInt8](repeating: 0xee, count: max(keySize, 4)))
+        var result = BatchResult(0)
+        from.withUnsafeMutableBytes { from in
+            next.withUnsafeMutableBytes { next in
+                keys.withUnsafeMutableBytes { keys in
+                    values.withUnsafeMutableBytes { values in
+                        var words: [UInt64] = [from, next, keys, values].map {
+                            UInt64(UInt(bitPattern: $0.baseAddress))
+                        }
+                        if after == nil { words[0] = 0 }
+                        words += [UInt64(UInt32(count)) | UInt64(descriptor) << 32, elementFlags, flags]
+                        words.withUnsafeMutableBytes { attributes in
+                            result.status = clinux_syscall(
+                                321,
+                                command,
+                                Int64(Int(bitPattern: attributes.baseAddress)),
+                                56,
+                                0,
+                                0,
+                                0
+                            )
+                            result.count = Int(attributes.load(fromByteOffset: 32, as: UInt32.self))
+                        }
+                    }
+                }
+            }
+        }
+        if next.contains(where: { $0 != 0xee }) { result.next = next }
+        return result
+    }
+
+    func lookupBatch(
+        after: [UInt8]?,
+        count: Int,
+        deletes: Bool,
+        elementFlags: UInt64,
+        flags: UInt64
+    ) -> BatchResult {
+        var keys = [UInt8](repeating: 0, count: count * keySize + 8)
+        var values = [UInt8](repeating: 0, count: count * valueBytes + 8)
+        var result = batch(deletes ? 25 : 24, after: after, &keys, &values, count, elementFlags, flags)
+        // Refused before the count was looked at.
+        if result.status != 0, result.status != -Int64(ENOENT) { result.count = 0 }
+        result.keys = Array(keys.prefix(result.count * keySize))
+        result.values = Array(values.prefix(result.count * valueBytes))
+        if !inner.isEmpty {
+            for index in 0..<result.count {
+                let id = result.values.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 4 * index, as: UInt32.self) }
+                result.values.replaceSubrange(
+                    4 * index..<4 * index + 4,
+                    with: [UInt8(inner.firstIndex { $0.id == id } ?? 0xff), 0, 0, 0]
+                )
+            }
+        }
+        return result
+    }
+
+    func updateBatch(_ keys: [UInt8], _ values: [UInt8], count: Int, elementFlags: UInt64) -> BatchResult {
+        var keys = keys + [0]
+        var values = values + [0]
+        if let first = inner.first {
+            for index in 0..<count { values[4 * index] = UInt8(first.descriptor) }
+        }
+        let result = batch(26, after: nil, &keys, &values, count, elementFlags, 0)
+        return changed(result, of: count)
+    }
+
+    func deleteBatch(_ keys: [UInt8], count: Int, elementFlags: UInt64) -> BatchResult {
+        var keys = keys + [0]
+        var values: [UInt8] = [0]
+        return changed(batch(27, after: nil, &keys, &values, count, elementFlags, 0), of: count)
+    }
+
+    /// Where a batch is refused at once, its count stays what was asked for; in the middle it is what was done.
+    private func changed(_ result: BatchResult, of count: Int) -> BatchResult {
+        var result = result
+        if result.status != 0, result.count == count { result.count = 0 }
+        result.next = nil
+        return result
+    }
+
+    func freeze() -> Int64 { raw(22, nil, nil, 0) }
 }

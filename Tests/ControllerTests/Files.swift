@@ -250,8 +250,7 @@ final class Files: Sendable {
             "inner.bpf.c",
             include
                 + """
-                struct inner { __uint(type, 2); __uint(max_entries, 1); __type(key, int); __type(value, int); };
-                struct { __uint(type, 12); __uint(max_entries, 2); __type(key, int); __array(values, struct inner); }
+                struct { __uint(type, 14); __uint(max_entries, 2); __type(key, int); __type(value, int); }
                     outer SEC(".maps");
                 SEC("uprobe/libc:malloc") int p(void *c) { int k = 0; return bpf_map_lookup_elem(&outer, &k) != 0; }
                 """ + license

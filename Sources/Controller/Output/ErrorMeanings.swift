@@ -17,6 +17,17 @@ extension ErrorCode {
         case .otherLibc: ("The program uses another C library (musl).", "Use a glibc build.")
         case .setuidTarget:
             ("A setuid, setgid or capability program ignores LD_PRELOAD.", "Run it as the user that it becomes.")
+        case .noSession:
+            (
+                "There is no session whose maps could be looked at, or not in that process, or it is over.",
+                "`ubpfrun map list` shows the sessions that there are; those of other users take root."
+            )
+        case .noSuchMap: ("The session has no map of that name or id.", "`ubpfrun map list -p PID`.")
+        case .mapRefused:
+            (
+                "The map does not do that: no such element, no room, frozen, or an operation that its type does not have.",
+                "The message has what bpf(2) would answer; [Parity](Parity.md) has a table."
+            )
         case .noProcess: ("There is no such process, or it has ended.", "")
         case .targetBusy:
             (
@@ -73,6 +84,11 @@ extension ErrorCode {
         case .compilationFailed: ("clang refused the source; its messages follow.", "")
         case .unsupportedMap: ("A map that the kernel would refuse, or of a type that this runtime does not have.", "")
         case .unverified: ("Programs run unverified, because of `--no-verify`.", "Leave the option away.")
+        case .memoryLimit:
+            (
+                "The maps need more memory or address space than ubpfrun, the target or the machine has; nothing runs.",
+                "`--set MAP.max_entries=N`, or raise the limit (`ulimit -v`)."
+            )
         case .noKprobes:
             ("The kernel was built without kprobes.", "The message names a tracepoint that exists here.")
         case .kernelProgram:

@@ -15,6 +15,7 @@ package enum ErrorCode: String, CaseIterable, Sendable {
     case otherLibc = "U104"
     case setuidTarget = "U105"
     case noProcess = "U106"
+    case noSession = "U109"
     case targetBusy = "U107"
     case notAProgram = "U108"
     case cannotExecute = "U120"
@@ -52,6 +53,7 @@ package enum ErrorCode: String, CaseIterable, Sendable {
     case compilationFailed = "U321"
     case unsupportedMap = "U322"
     case unverified = "U323"
+    case memoryLimit = "U324"
     case rejected = "V000"
     // Kernel parts.
     case noKprobes = "U401"
@@ -73,6 +75,9 @@ package enum ErrorCode: String, CaseIterable, Sendable {
     case programTrapped = "U505"
     case hitsMissed = "U506"
     case libraryMissed = "U507"
+    // Maps of a session that runs.
+    case noSuchMap = "U520"
+    case mapRefused = "U521"
     // Output.
     case outputFailed = "U601"
     case internalError = "U700"
@@ -87,15 +92,16 @@ package enum ErrorCode: String, CaseIterable, Sendable {
         case .noBTF, .notBPF, .unsupportedHelper, .badObject, .badMap, .badRelocation, .badCode, .unresolvedSymbol,
             .badCoreRelocation, .compilationFailed, .unsupportedMap, .rejected, .kernelRefused, .nothingToAttach,
             .damagedFile, .notELF,
-            .notAProgram, .badCases:
+            .notAProgram, .badCases, .mapRefused:
             ExitCode.data
-        case .commandNotFound, .noProcess, .objectNotFound, .symbolNotFound, .fileMissing, .moduleNotLoaded,
+        case .commandNotFound, .noProcess, .noSession, .noSuchMap, .objectNotFound, .symbolNotFound, .fileMissing,
+            .moduleNotLoaded,
             .noTracepoint:
             ExitCode.noInput
         case .staticTarget, .otherArchitecture, .otherLibc, .endedEarly, .libraryMissing,
             .cannotPatch,
             .execFailed, .agentFailed, .compilerMissing, .sandboxed, .injectionFailed, .targetEnded,
-            .noKprobes, .noTrampolines, .kernelAttachFailed, .kernelMapFailed, .sharedMap, .noKernelHook,
+            .noKprobes, .noTrampolines, .memoryLimit, .kernelAttachFailed, .kernelMapFailed, .sharedMap, .noKernelHook,
             .noKernelType, .noTraceFiles:
             ExitCode.unavailable
         case .mapFull, .stacksMissed, .recordsLost, .programTrapped, .hitsMissed, .libraryMissed, .unverified,
@@ -370,9 +376,28 @@ extension Failure {
 
     package static func sessionTooLarge(_ bytes: Int, errno: Int32) -> Failure {
         Failure(
-            .unsupportedMap,
+            .memoryLimit,
             "the object's maps need \(bytes >> 20) MB of address space: \(errorText(errno))",
             help: "--set MAP.max_entries=N makes a map smaller; `ulimit -v` may be what limits it"
+        )
+    }
+
+    /// Full maps would have the kernel end the target, or others.
+    package static func sessionOverMemory(_ bytes: Int, memory: Int) -> Failure {
+        Failure(
+            .memoryLimit,
+            "the object's maps need \(bytes >> 20) MB, and this machine has \(memory >> 20) MB",
+            why: "memory is taken as maps fill; once there is none left, the kernel kills processes",
+            help: "--set MAP.max_entries=N makes a map smaller"
+        )
+    }
+
+    /// The library could not map the session.
+    package static func targetLimit(_ text: String, pid: Int32) -> Failure {
+        Failure(
+            .memoryLimit,
+            "process \(pid): \(text)",
+            help: "--set MAP.max_entries=N makes a map smaller; `prlimit --as -p \(pid)` shows the process's limit"
         )
     }
 

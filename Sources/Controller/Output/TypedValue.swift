@@ -137,8 +137,19 @@ private struct TypedReader {
                 }
             }
             return .record(fields)
-        case .void, .forward, .typedef, .volatile, .const, .restrict, .function, .functionPrototype, .variable,
-            .dataSection, .declTag, .typeTag:
+        case .variable: return value(type.target, at: offset, depth: depth + 1)
+        case .dataSection:
+            var fields: [TypedValue.Field] = []
+            for index in 0..<type.count {
+                let entry = btf.sectionEntry(type, index)
+                guard let variable = btf[entry.type],
+                    let value = value(entry.type, at: offset + entry.offset, depth: depth)
+                else { continue }
+                fields.append(TypedValue.Field(name: btf.name(variable), value: value))
+            }
+            return .record(fields)
+        case .void, .forward, .typedef, .volatile, .const, .restrict, .function, .functionPrototype, .declTag,
+            .typeTag:
             return nil
         }
     }

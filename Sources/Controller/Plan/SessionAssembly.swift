@@ -156,7 +156,21 @@ package struct SessionAssembly {
         let indices = mapIndices
         let flags =
             (isVerified ? CSESSION_VERIFIED.rawValue : 0) | (followsFork ? CSESSION_FOLLOW_FORK.rawValue : 0)
-        let session = try Session.make(builder, flags: flags)
+        var entries = [MapNotes.Entry](
+            repeating: MapNotes.Entry(keyType: 0, valueType: 0, isOfObject: false),
+            count: indices.count + (logMap == nil ? 0 : 1)
+        )
+        var btf = object.btf
+        for (index, number) in indices {
+            let map = object.maps[index]
+            if map.contents != nil {
+                btf = btf?.placing(section: map.valueType) { name in
+                    map.variables.first { $0.name == name }?.offset
+                }
+            }
+            entries[number] = MapNotes.Entry(keyType: map.keyType, valueType: map.valueType, isOfObject: true)
+        }
+        let session = try Session.make(builder, flags: flags, notes: (entries, btf))
         // Program arrays and maps of maps start with what the object puts into them.
         for (index, map) in object.maps.enumerated() {
             guard let number = indices[index] else { continue }

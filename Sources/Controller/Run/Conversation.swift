@@ -113,8 +113,12 @@ struct Conversation {
     /// Why a plan could not be carried out.
     static func refusal(_ message: csession_message, _ plan: TargetPlan) -> Failure {
         let probe = plan.probes.first { $0.site == Int(message.site) }
+        let text = messageText(message)
+        if text.hasPrefix("the session's memory cannot be mapped") {
+            return Failure.targetLimit(text, pid: Int32(message.pid))
+        }
         return Failure.agentFailed(
-            messageText(message),
+            text,
             errno: Int32(message.error),
             site: probe.map { "\($0.module):\($0.symbol)" }
         )

@@ -1,6 +1,7 @@
 import CLinux
 import CSession
 import Glibc
+package import Loader
 package import Runtime
 
 /// A session's two memory files as the controller holds them, and the lock that keeps its probes alive.
@@ -11,11 +12,20 @@ package struct Session: ~Copyable {
     package let view: SessionView
     private let image: Descriptor
     private let shared: Descriptor
+    /// For other ubpfruns, which find it among this one's descriptors.
+    private let notes: MapNotes
     private let imageSize: Int
     private let sharedSize: Int
 
-    private init(view: SessionView, image: consuming Descriptor, shared: consuming Descriptor, sizes: (Int, Int)) {
+    private init(
+        view: SessionView,
+        image: consuming Descriptor,
+        shared: consuming Descriptor,
+        notes: consuming MapNotes,
+        sizes: (Int, Int)
+    ) {
         self.view = view
+        self.notes = notes
         self.image = image
         self.shared = shared
         imageSize = sizes.0
@@ -23,9 +33,19 @@ package struct Session: ~Copyable {
     }
 
     /// Builds, seals, maps and locks a session whose programs and sites are complete.
-    package static func make(_ builder: consuming SessionBuilder, flags: UInt32 = 0) throws(Failure) -> Session {
+    ///
+    /// `notes` has an entry for each map, and what their types are of.
+    package static func make(
+        _ builder: consuming SessionBuilder,
+        flags: UInt32 = 0,
+        notes: (entries: [MapNotes.Entry], btf: BTF?)
+    ) throws(Failure) -> Session {
         var builder = builder
         let content = builder.finish(ownerPid: UInt32(getpid()), ownerTid: UInt32(clinux_thread()), flags: flags)
+        let memory = machineMemory()
+        guard content.sharedSize + content.bytes.count <= memory else {
+            throw Failure.sessionOverMemory(content.sharedSize + content.bytes.count, memory: memory)
+        }
         let image = try sealed("ubpf-image", content.bytes)
         let shared = try Descriptor(unsafe clinux_memfd("ubpf-shared", UInt64(content.sharedSize)), "memfd_create")
         let resizable = clinux_seal(shared.number, 0)
@@ -49,7 +69,13 @@ package struct Session: ~Copyable {
         if unsafe getenv("UBPF_CROSSCHECK_STACKS") != nil { unsafe view.sharedHeader.pointee.stack_crosscheck = 1 }
         let locked = unsafe clinux_owner_lock(owner(of: view))
         guard locked == 0 else { throw Failure.socketFailed("locking the session", errno: -locked) }
-        return Session(view: view, image: image, shared: shared, sizes: (content.bytes.count, content.sharedSize))
+        return Session(
+            view: view,
+            image: image,
+            shared: shared,
+            notes: try MapNotes.make(notes.entries, notes.btf),
+            sizes: (content.bytes.count, content.sharedSize)
+        )
     }
 
     deinit {
@@ -96,6 +122,18 @@ package struct Session: ~Copyable {
 private func mapped(_ descriptor: Int32, _ size: Int, _ protection: Int32, _ flags: Int32) -> UnsafeMutableRawPointer? {
     let base = unsafe mmap(nil, size, protection, flags, descriptor, 0)
     return unsafe base == MAP_FAILED ? nil : base
+}
+
+/// Memory and swap of the machine, in bytes; no limit where the kernel does not say.
+private func machineMemory() -> Int {
+    guard case .success(let bytes) = readFile("/proc/meminfo") else { return Int.max }
+    var total = 0
+    for line in String(decoding: bytes, as: UTF8.self).split(separator: "\n") {
+        let words = line.split(separator: " ")
+        guard words.first == "MemTotal:" || words.first == "SwapTotal:", words.count > 1 else { continue }
+        total += (Int(words[1]) ?? 0) << 10
+    }
+    return total == 0 ? Int.max : total
 }
 
 /// Writes everything; 0 or an errno value.

@@ -159,7 +159,7 @@ extension MapView {
 
     /// Takes a node out of its chain and notes it as coming.
     @_noLocks @inline(__always)
-    private func unlink(
+    func unlink(
         _ node: UInt32,
         _ link: UnsafeMutablePointer<UInt32>,
         _ bucket: UnsafeMutablePointer<UInt32>,

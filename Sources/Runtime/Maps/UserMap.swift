@@ -1,0 +1,177 @@
+import CRuntime
+import ISA
+
+/// A map as user space has it: what the commands of bpf(2) do with one, and their errno values.
+///
+/// Statuses are 0 or -errno. Order of checks: kernel/bpf/syscall.c, `map_lookup_elem` and its neighbours. Not for targets.
+@safe
+package struct UserMap {
+    package let map: MapView
+    /// 1 once `freeze` was called; lies with whoever shares the map.
+    private let frozen: UnsafeMutablePointer<UInt32>
+    private let tid = cruntime_tid()
+
+    package init(_ map: MapView, frozen: UnsafeMutablePointer<UInt32>) {
+        self.map = map
+        unsafe self.frozen = unsafe frozen
+    }
+
+    /// `ENOTSUPP`, which no errno.h has.
+    private static let notSupported: Int64 = -524
+    private static let lock: UInt64 = 4
+
+    // MARK: Rights
+
+    private var flags: UInt32 { unsafe map.descriptor.pointee.flags }
+    /// `BPF_F_WRONLY`.
+    private var mayRead: Bool { flags & 0x10 == 0 }
+    /// `BPF_F_RDONLY`, and what was frozen.
+    private var mayWrite: Bool { flags & 0x8 == 0 && !isFrozen }
+    /// No command changes it any more; programs do.
+    package var isFrozen: Bool { unsafe map.isReadOnly || cruntime_load32(frozen) != 0 }
+
+    /// `BPF_MAP_FREEZE`.
+    package func freeze() -> Int64 {
+        if flags & 0x8 != 0 || isFrozen { return Failure.notPermitted }
+        unsafe cruntime_store32(frozen, 1)
+        return 0
+    }
+
+    /// Whether a batch may look at elements and change them.
+    func mayDo(reading: Bool, writing: Bool) -> Bool { (!reading || mayRead) && (!writing || mayWrite) }
+
+    // MARK: Sizes
+
+    /// Bytes of a value as commands have it: of per-CPU maps one for each CPU, each padded to 8 bytes.
+    package var valueBytes: Int {
+        let size = Int(map.valueSize)
+        return map.isPerCPU ? ((size + 7) & ~7) * map.session.cpuCount : size
+    }
+
+    private var keyBytes: Int { Int(map.keySize) }
+
+    /// Runs `body` with a key that may be read a word at a time.
+    private func with<T>(_ key: [UInt8], _ body: (UnsafeRawPointer) -> T) -> T {
+        var padded = key
+        padded.append(contentsOf: repeatElement(0, count: max(0, keyBytes - key.count) + 8))
+        return unsafe padded.withUnsafeBytes { raw in
+            // Never empty.
+            unsafe body(raw.baseAddress ?? UnsafeRawPointer(frozen))
+        }
+    }
+
+    /// The value at a place, with those of the other CPUs.
+    private func copy(_ body: (_ slot: Int) -> UnsafeMutableRawPointer?) -> [UInt8]? {
+        let size = Int(map.valueSize)
+        var bytes: [UInt8] = []
+        for slot in 0..<(map.isPerCPU ? map.session.cpuCount : 1) {
+            guard let place = unsafe body(slot) else { return nil }
+            unsafe bytes.append(contentsOf: UnsafeRawBufferPointer(start: place, count: size))
+            if map.isPerCPU { bytes.append(contentsOf: repeatElement(0, count: ((size + 7) & ~7) - size)) }
+        }
+        return bytes
+    }
+
+    private func fill(_ bytes: inout [UInt8], _ body: (UnsafeMutableRawPointer) -> Int64) -> Int64 {
+        unsafe bytes.withUnsafeMutableBytes { raw in
+            guard let base = raw.baseAddress else { return Failure.fault }
+            return unsafe body(base)
+        }
+    }
+
+    // MARK: One element
+
+    /// `BPF_MAP_LOOKUP_ELEM`; `value` is asked for by bloom filters alone.
+    package func lookup(_ key: [UInt8], value: [UInt8] = [], flags: UInt64 = 0) -> (status: Int64, value: [UInt8]) {
+        if flags != 0 { return (Failure.invalid, value) }
+        if !mayRead { return (Failure.notPermitted, value) }
+        switch map.family {
+        case .hash, .array, .lpmTrie, .mapArray:
+            let found = unsafe with(key) { key in unsafe copy { slot in unsafe map.lookup(key, slot: slot) } }
+            return found.map { (0, $0) } ?? (Failure.noEntry, value)
+        case .programArray:
+            let index = unsafe with(key) { unsafe map.arrayIndex($0) }
+            guard index < map.maxEntries, unsafe cruntime_load32(map.programEntry(index)) != 0 else {
+                return (Failure.noEntry, value)
+            }
+            return unsafe (0, copy { _ in unsafe UnsafeMutableRawPointer(map.programEntry(index)) } ?? [])
+        case .queue, .bloomFilter:
+            var bytes = value + [UInt8](repeating: 0, count: max(0, Int(map.valueSize) - value.count) + 8)
+            let status = unsafe fill(&bytes) { unsafe map.peek($0, tid: tid) }
+            return (status, Array(bytes.prefix(Int(map.valueSize))))
+        case .stackTrace:
+            var bytes = [UInt8](repeating: 0, count: Int(map.valueSize))
+            let id = unsafe with(key) { unsafe map.arrayIndex($0) }
+            return unsafe (fill(&bytes) { unsafe map.stackCopy(id, into: $0) }, bytes)
+        case .perfEventArray, .ringBuffer, nil:
+            return (Self.notSupported, value)
+        }
+    }
+
+    /// `BPF_MAP_UPDATE_ELEM`; of maps without keys a push.
+    package func update(_ key: [UInt8], _ value: [UInt8], flags: UInt64 = 0) -> Int64 {
+        if flags & Self.lock != 0 { return Failure.invalid }
+        if !mayWrite { return Failure.notPermitted }
+        return unsafe with(key) { key in
+            let bytes = value + [UInt8](repeating: 0, count: max(0, valueBytes - value.count) + 8)
+            return unsafe bytes.withUnsafeBytes { raw in
+                guard let base = raw.baseAddress else { return Failure.fault }
+                return unsafe put(key, base, flags)
+            }
+        }
+    }
+
+    private func put(_ key: UnsafeRawPointer, _ value: UnsafeRawPointer, _ flags: UInt64) -> Int64 {
+        switch map.family {
+        case .queue, .bloomFilter: unsafe map.push(value, flags: flags, tid: tid)
+        case .ringBuffer: Self.notSupported
+        case .hash, .array, .lpmTrie, .mapArray, .programArray, .stackTrace, .perfEventArray, nil:
+            unsafe map.update(key, value, flags: flags, tid: tid, slot: -1)
+        }
+    }
+
+    /// `BPF_MAP_DELETE_ELEM`.
+    package func delete(_ key: [UInt8]) -> Int64 {
+        if !mayWrite { return Failure.notPermitted }
+        if case .ringBuffer = map.family { return Self.notSupported }
+        return unsafe with(key) { unsafe map.delete($0, tid: tid) }
+    }
+
+    /// `BPF_MAP_GET_NEXT_KEY`.
+    package func nextKey(_ key: [UInt8]?) -> (status: Int64, key: [UInt8]) {
+        if !mayRead { return (Failure.notPermitted, []) }
+        if case .ringBuffer = map.family { return (Self.notSupported, []) }
+        var next = [UInt8](repeating: 0, count: keyBytes + 8)
+        let status = unsafe fill(&next) { next in
+            guard let key else { return unsafe map.nextKey(nil, into: next) }
+            return unsafe with(key) { unsafe map.nextKey($0, into: next) }
+        }
+        return (status, Array(next.prefix(keyBytes)))
+    }
+
+    /// `BPF_MAP_LOOKUP_AND_DELETE_ELEM`; of maps without keys a pop.
+    package func take(_ key: [UInt8], flags: UInt64 = 0) -> (status: Int64, value: [UInt8]) {
+        if flags & ~Self.lock != 0 { return (Failure.invalid, []) }
+        if !mayRead || !mayWrite { return (Failure.notPermitted, []) }
+        if flags != 0 { return (Failure.invalid, []) }
+        switch map.family {
+        case .queue:
+            var bytes = [UInt8](repeating: 0, count: Int(map.valueSize) + 8)
+            let status = unsafe fill(&bytes) { unsafe map.pop($0, tid: tid) }
+            return (status, Array(bytes.prefix(Int(map.valueSize))))
+        case .hash where !map.holdsMaps:
+            var value: [UInt8] = []
+            let status = unsafe with(key) { key in
+                unsafe map.hashTake(key, tid: tid) { node in
+                    value = unsafe copy { slot in unsafe map.nodeValue(node, slot: slot) } ?? []
+                }
+            }
+            return (status, value)
+        case .stackTrace:
+            let found = lookup(key)
+            return found.status == 0 ? (delete(key), found.value) : found
+        case .hash, .array, .lpmTrie, .mapArray, .programArray, .bloomFilter, .perfEventArray, .ringBuffer, nil:
+            return (Self.notSupported, [])
+        }
+    }
+}
