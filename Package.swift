@@ -230,7 +230,7 @@ let testTargets: [Target] = [
     ),
     .executableTarget(
         name: "map-bench",
-        dependencies: ["ISA", "Runtime", "UBPFVM", "JIT", "CSession", "CRuntime"],
+        dependencies: ["ISA", "Runtime", "UBPFVM", "JIT", "Kernel", "CSession", "CRuntime"],
         path: "Benchmarks/maps",
         swiftSettings: testing
     ),

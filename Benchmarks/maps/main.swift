@@ -199,3 +199,4 @@ do {
         bench.run("fill", context, entries, 0)
     }
 }
+try compareWithKernel()
