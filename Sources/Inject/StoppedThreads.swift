@@ -87,10 +87,37 @@ package struct StoppedThreads: ~Copyable {
         tracees.first { $0.tid == tid }?.registers.rip
     }
 
-    /// Whether one of them stands in one of these ranges.
+    /// Whether one of them stands in one of these ranges, or will when a signal handler returns.
+    ///
+    /// Where a handler returns to lies in its signal's frame, somewhere above the stack pointer: every word there that names a place
+    /// behind a range's first byte is taken for one. (A return address is none: no call ends inside a range.)
     package func isInside(_ ranges: [Range<UInt64>]) -> Bool {
-        tracees.contains { tracee in ranges.contains { $0.contains(tracee.registers.rip) } }
+        guard let low = ranges.map(\.lowerBound).min(), let high = ranges.map(\.upperBound).max() else { return false }
+        func isWithin(_ word: UInt64) -> Bool {
+            low < word && word < high && ranges.contains { $0.lowerBound < word && word < $0.upperBound }
+        }
+        return tracees.contains { tracee in
+            ranges.contains { $0.contains(tracee.registers.rip) } || stackWords(tracee).contains(where: isWithin)
+        }
     }
+
+    /// What lies above a thread's stack pointer, as far as handlers and what they call can be expected to reach.
+    private func stackWords(_ tracee: Tracee) -> [UInt64] {
+        let memory = RemoteMemory(thread: tracee.tid)
+        let pageWords: UInt64 = 4096 / 8
+        var start = tracee.registers.rsp & ~7
+        var words: [UInt64] = []
+        while words.count < Self.stackLimit {
+            let count = pageWords - start / 8 % pageWords
+            // The end of the stack.
+            guard let piece = memory.words(start, count: Int(count)) else { break }
+            words += piece
+            start += count * 8
+        }
+        return words
+    }
+
+    private static let stackLimit = (256 << 10) / 8
 
     /// Its stack pointer.
     package func stackPointer(of tid: Int32) -> UInt64? {

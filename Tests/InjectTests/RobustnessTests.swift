@@ -163,6 +163,25 @@ import Testing
         #expect(target.end() == 0)
     }
 
+    /// Where a handler will return to counts as where its thread stands.
+    @Test func aHandlerThatInterruptedAFunction() throws {
+        let target = try Target([Fixtures.program("hold"), "interrupted"]).ready()
+        let text = target.text.split(separator: " ").last?.dropFirst(2).dropLast() ?? ""
+        let function = try #require(UInt64(text, radix: 16))
+        #expect(eventually { TargetThread.all(of: target.pid).first?.call == 230 })
+        /// Whether the only thread stands, or will stand, in these bytes.
+        func isInside(_ size: UInt64) throws -> Bool {
+            let held = try StoppedThreads(pid: target.pid, threads: [target.pid])
+            return held.isInside([function..<function + size])
+        }
+        #expect(try isInside(5))
+        // It will come back to the third byte.
+        #expect(try !isInside(2))
+        kill(target.pid, SIGUSR1)
+        #expect(eventually { (try? isInside(5)) == false })
+        #expect(target.end(SIGKILL) == SIGKILL)
+    }
+
     @Test func aThreadThatIsMoved() throws {
         let target = try Target([Fixtures.program("hold"), "spin", "20"]).ready()
         let text = target.text.split(separator: " ").last?.dropFirst(2).dropLast() ?? ""

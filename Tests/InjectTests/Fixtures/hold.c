@@ -30,6 +30,23 @@ static void *wait_blocked(void *unused) {
     for (;;) ticks++;
     return unused;
 }
+// A function that a signal interrupts behind its first byte; the handler waits, on a stack of its own, for the second SIGUSR1.
+void interrupted(void);
+__asm__("interrupted:\n\tnop\n\tint3\n\tnop\n\tnop\n\tnop\n\tnop\n\tret\n");
+static void wait_for_it(int signal) { (void)signal; while (!ticks) usleep(1000); }
+static void interrupt(void) {
+    static char stack[65536];
+    stack_t other = {.ss_sp = stack, .ss_size = sizeof stack};
+    sigaltstack(&other, NULL);
+    struct sigaction waits = {.sa_handler = wait_for_it, .sa_flags = SA_ONSTACK}, ticks_on = {.sa_handler = tick};
+    sigaction(SIGTRAP, &waits, NULL);
+    sigaction(SIGUSR1, &ticks_on, NULL);
+    printf("ready %p\n", (void *)interrupted);
+    fflush(stdout);
+    interrupted();
+    sleep(30);
+    sleep(30);
+}
 static void *moved(void) { printf("moved\n"); fflush(stdout); _exit(7); }
 static void *end_main(void *unused) { (void)unused; sleep(4); printf("alone\n"); fflush(stdout); _exit(0); }
 
@@ -47,6 +64,7 @@ int main(int count, char **arguments) {
         struct itimerspec period = {{0, 100000}, {0, 100000}};
         timer_settime(timer, 0, &period, NULL);
     }
+    if (!strcmp(kind, "interrupted")) { interrupt(); return 0; }
     if (!strcmp(kind, "ignore")) signal(SIGTRAP, SIG_IGN);
     if (!strcmp(kind, "blocked")) pthread_create(&thread, NULL, wait_blocked, NULL);
     if (!strcmp(kind, "spin")) pthread_create(&thread, NULL, spin, NULL);
