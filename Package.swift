@@ -134,7 +134,8 @@ let controllerTargets: [Target] = [
     .executableTarget(
         name: "ubpfrun",
         dependencies: [
-            "Controller", "Cases", "UBPFTesting", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            "Controller", "Cases", "UBPFTesting", "ISA",
+            .product(name: "ArgumentParser", package: "swift-argument-parser"),
         ],
         swiftSettings: common
     ),

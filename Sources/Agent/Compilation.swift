@@ -45,14 +45,16 @@ func compilePrograms(_ view: SessionView, into session: UnsafeMutablePointer<cpa
     }
 }
 
-/// Whether a program may take a stack, itself or by a program that it goes over to.
+/// Whether a program may look at its thread's stack, itself or by a program that it goes over to.
 private func mayWalk(_ program: UnsafeBufferPointer<LinkedInstruction>) -> Bool {
     for index in program.indices {
         if case .callRegister = unsafe program[index].opcode { return true }
         guard case .callHelper = unsafe program[index].opcode else { continue }
-        // bpf_tail_call, bpf_get_stackid, bpf_get_stack
-        let number = unsafe program[index].imm
-        if number == 12 || number == 27 || number == 67 { return true }
+        switch unsafe program[index].imm {
+        // bpf_tail_call, bpf_get_stackid, bpf_get_stack; reads, which are fast there
+        case 12, 27, 67, 4, 45, 112...115, 148: return true
+        default: break
+        }
     }
     return false
 }

@@ -27,12 +27,14 @@ public func interpretHit(
     let instructions = unsafe view.instructions(Int(program))
     let length = unsafe Int32(truncatingIfNeeded: view.program(Int(program)).pointee.instruction_count)
     _ = unsafe Interpreter.run(context, instructions, length, r1: context.pointee.context_low, r2: 0)
+    if unsafe context.pointee.effects & UInt64(CRUNTIME_SENDS_SIGNALS.rawValue) != 0 { unsafe sendSignals(context) }
 }
 
-/// Gives back what a run of a compiled program holds.
+/// Gives back what a run of a compiled program holds, and does what it left to its end.
 @c(ubpf_agent_end) @_noLocks
 public func endHit(_ context: UnsafeMutablePointer<cruntime_context>) {
     unsafe endRun(context)
+    if unsafe context.pointee.effects & UInt64(CRUNTIME_SENDS_SIGNALS.rawValue) != 0 { unsafe sendSignals(context) }
 }
 
 @_noLocks @inline(__always)

@@ -193,9 +193,19 @@ static RARELY void prepare(struct cpatch_state *state, const struct cpatch_sessi
     state->prepared = session->serial;
 }
 
-ALWAYS void run_programs(
+// What a run left to its end. Whether the function at hand is not to run.
+static RARELY uint32_t end_run(struct cruntime_context *context) {
+    ubpf_agent_end(context);
+    uint32_t overrides = context->effects & CRUNTIME_OVERRIDES && context->trap.kind == 0 ? CPATCH_OVERRIDE : 0;
+    context->effects = 0;
+    return overrides;
+}
+
+// 0, or CPATCH_OVERRIDE where the function at hand is not to run.
+ALWAYS uint32_t run_programs(
     struct hit *hit, struct cpatch_state *state, const struct cpatch_site *site, const struct cpatch_link *link,
     uint32_t first, uint32_t end) {
+    uint32_t overrides = 0;
     struct cruntime_context *context = &state->context;
     struct cruntime_regs *regs = &hit->frame->regs;
     const struct cpatch_session *session = link->session;
@@ -225,16 +235,29 @@ ALWAYS void run_programs(
         if (likely(run->code != 0)) {
             cruntime_run(run->code, context, (uint64_t)regs, 0);
             if (needs != CPATCH_NEED_NOTHING) {
-                uint64_t held = 0;
+                uint64_t held = context->effects;
                 for (uint32_t j = 0; j < CRUNTIME_RESERVATIONS; j++) held |= context->reservations[j].address;
-                if (unlikely(held != 0 || context->cpu_slot >= 0)) ubpf_agent_end(context);
+                if (unlikely(held != 0 || context->cpu_slot >= 0)) overrides |= end_run(context);
             }
         } else {
             ubpf_agent_interpret(context, session, run->program);
+            if (unlikely(context->effects != 0)) overrides |= end_run(context);
         }
         count(&counters[i].hits, state->counts_alone);
         if (unlikely(context->trap.kind != 0)) count_trap(state, &counters[i]);
     }
+    return overrides;
+}
+
+// Where a function goes on that is not to run: its caller gets what a program says (bpf_override_return).
+extern const uint8_t cpatch_return[] __attribute__((visibility("hidden")));
+__asm__(
+    ".text\n.hidden cpatch_return\n.type cpatch_return, @function\n"
+    "cpatch_return:\n.cfi_startproc\nret\n.cfi_endproc\n.size cpatch_return, . - cpatch_return\n");
+
+static RARELY uint64_t override(struct hit *hit, const struct cpatch_state *state) {
+    hit->frame->regs.rax = state->context.override_value;
+    return (uint64_t)cpatch_return;
 }
 
 // A hit on the loader's own function. It ends first, so that nobody waits for it.
@@ -273,10 +296,18 @@ uint64_t cpatch_hit_enter(struct cpatch_frame *frame, uint32_t number) {
     for (const struct cpatch_link *link = cpatch_first_link(site); link != NULL; link = cpatch_next_link(link)) {
         if (unlikely(!cpatch_session_is_live(link->session))) continue;
         returns |= link->return_count | link->loader;
-        if (link->entry_count != 0) run_programs(&hit, state, site, link, 0, link->entry_count);
+        if (link->entry_count != 0) returns |= run_programs(&hit, state, site, link, 0, link->entry_count);
     }
     if (returns != 0) {
         if (unlikely(returns & CPATCH_LOADER_LINK)) return loader_changed(&hit, state, site, target);
+        if (unlikely(returns & CPATCH_OVERRIDE)) {
+            target = override(&hit, state);
+            if (returns == CPATCH_OVERRIDE) {
+                leave(&hit, state);
+                restore(&hit);
+                return target;
+            }
+        }
         uint32_t slot = 0;
         if (likely(state->cached_slots > 0)) {
             slot = state->slots[--state->cached_slots];

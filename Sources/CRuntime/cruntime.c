@@ -95,6 +95,14 @@ int64_t cruntime_read(void *destination, uint64_t source, uint64_t size) {
     return -EFAULT;
 }
 
+int64_t cruntime_write(uint64_t destination, const void *source, uint64_t size) {
+    if (size == 0) return 0;
+    struct iovec local = {(void *)source, size};
+    struct iovec remote = {(void *)destination, size};
+    int64_t got = cruntime_syscall(SYS_process_vm_writev, cached_pid(), (int64_t)&local, 1, (int64_t)&remote, 1, 0);
+    return got == (int64_t)size ? 0 : -EFAULT;
+}
+
 int64_t cruntime_read_string(void *destination, uint64_t source, uint64_t size) {
     uint8_t *out = destination;
     uint64_t done = 0;
@@ -112,6 +120,17 @@ int64_t cruntime_read_string(void *destination, uint64_t source, uint64_t size) 
         done += chunk;
     }
     if (size > 0) out[size - 1] = 0;
+    return (int64_t)size;
+}
+
+__attribute__((minsize)) int64_t cruntime_copy_string(void *destination, uint64_t source, uint64_t size, uint64_t available) {
+    uint8_t *out = destination;
+    const volatile uint8_t *from = (const volatile uint8_t *)source;
+    uint64_t end = size < available ? size : available;
+    for (uint64_t i = 0; i < end; i++)
+        if ((out[i] = from[i]) == 0) return (int64_t)i + 1;
+    if (end < size || size == 0) return 0;
+    out[size - 1] = 0;
     return (int64_t)size;
 }
 
@@ -189,6 +208,17 @@ void cruntime_copy(void *to, const void *from, uint64_t size) {
         d[size / 2] = middle;
         d[size - 1] = last;
     }
+}
+
+__attribute__((minsize)) void cruntime_move(void *to, const void *from, uint64_t size) {
+    // Going up is right wherever what is written lies before what is still to be read.
+    if ((uint64_t)to - (uint64_t)from >= size) {
+        cruntime_copy(to, from, size);
+        return;
+    }
+    volatile uint8_t *d = to;
+    const volatile uint8_t *s = from;
+    while (size-- > 0) d[size] = s[size];
 }
 
 void cruntime_zero(void *to, uint64_t size) {

@@ -1,6 +1,6 @@
 #include "csession.h"
 
-_Static_assert(sizeof(struct csession_map) == 120, "layout");
+_Static_assert(sizeof(struct csession_map) == 128, "layout");
 _Static_assert(__builtin_offsetof(struct csession_shared, owner) == 64, "layout");
 _Static_assert(sizeof(struct csession_program) == 80, "layout");
 _Static_assert(sizeof(struct csession_site) == 80, "layout");

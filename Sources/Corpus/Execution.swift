@@ -70,7 +70,7 @@ private func reason(
     _ contextPage: ClosedRange<UInt64>
 ) -> Verdict.Reason? {
     switch trap.kind {
-    case .none, .budget, .unknownHelper, .unsupported, .wrongMapType, .stopped: return nil
+    case .none, .budget, .unknownHelper, .unsupported, .wrongMapType, .stopped, .lockHeld: return nil
     case .badRead, .badWrite, .badArgument:
         if contextPage.contains(trap.value) { return nil }
     case .misaligned, .callDepth, .badJump: break

@@ -461,4 +461,7 @@ extension Helper {
     /// The number that libbpf writes over an instruction whose relocation cannot be resolved (`bpf_core_poison_insn`); logs show
     /// it as 195896080, and people know it.
     package static var poisoned: Int64 { 0xbad2310 }
+
+    /// The same where the field is one of the kernel's objects that this runtime does not have.
+    package static var poisonedField: Int64 { 0xbad2311 }
 }

@@ -1,26 +1,54 @@
 /// Whether a helper exists in this runtime.
 package enum HelperSupport: Equatable, Sendable {
     case implemented
+    /// For those who ask for it by an option.
+    case optional(HelperPermission)
     case refused(HelperRefusal)
+}
+
+/// What programs may do to the process that they run in where the user allows it.
+package enum HelperPermission: CaseIterable, Sendable {
+    case write
+    case override
+
+    /// What it lets a program do, as the end of a sentence.
+    package var meaning: String {
+        switch self {
+        case .write: "it writes to the memory of the process"
+        case .override: "it lets the function at hand return without having run"
+        }
+    }
+
+    /// The option of `ubpfrun` that allows it.
+    package var option: String {
+        switch self {
+        case .write: "--allow-write"
+        case .override: "--allow-override"
+        }
+    }
 }
 
 /// Why a helper does not exist in this runtime.
 package enum HelperRefusal: Equatable, Sendable {
     case task
+    case cgroups
     case interferes
     case counters
     case network
     case kernel
+    case timers
     case notYet
 
     /// The reason as the end of a sentence.
     package var reason: String {
         switch self {
-        case .task: "it reads the kernel's task_struct, which a program in userspace cannot reach"
+        case .task: "it looks into a task, which only the kernel can hold still"
+        case .cgroups: "it asks for a control group, and this runtime knows none"
         case .interferes: "it changes what the traced program does, which this runtime never allows"
         case .counters: "it reads counters that the kernel keeps for its own programs"
         case .network: "it works on packets or sockets inside the kernel"
         case .kernel: "it needs an object that exists only inside the kernel"
+        case .timers: "nothing could call it back: this runtime has no thread of its own in a process"
         case .notYet: "it is not implemented"
         }
     }
@@ -37,16 +65,21 @@ extension Helper {
             .ringbufReserve, .strncmp, .mapUpdateElem, .getStack, .ringbufOutput, .forEachMapElem, .loop,
             .perfEventOutput, .getNumaNodeId, .jiffies64, .strtol, .strtoul, .copyFromUser, .snprintf, .traceVprintk,
             .getNsCurrentPidTgid, .iterNumNew, .iterNumNext, .iterNumDestroy, .mapPushElem, .mapPopElem, .mapPeekElem,
-            .mapLookupPercpuElem:
+            .mapLookupPercpuElem, .getCurrentTask, .getCurrentTaskBtf, .spinLock, .spinUnlock, .sendSignal,
+            .sendSignalThread, .dynptrFromMem,
+            .ringbufReserveDynptr, .ringbufSubmitDynptr, .ringbufDiscardDynptr, .dynptrRead, .dynptrWrite, .dynptrData:
             .implemented
-        case .getCurrentTask, .currentTaskUnderCgroup, .getTaskStack, .getCurrentTaskBtf,
-            .taskPtRegs, .findVma, .copyFromUserTask:
+        case .probeWriteUser: .optional(.write)
+        case .overrideReturn: .optional(.override)
+        case .currentTaskUnderCgroup, .getCgroupClassid, .getCurrentCgroupId, .getCurrentAncestorCgroupId:
+            .refused(.cgroups)
+        case .getTaskStack, .taskPtRegs, .findVma, .copyFromUserTask:
             .refused(.task)
-        case .probeWriteUser, .overrideReturn, .sendSignal, .sendSignalThread, .setRetval:
+        case .setRetval:
             .refused(.interferes)
         case .perfEventRead, .perfEventReadValue, .perfProgReadValue, .readBranchRecords, .getBranchSnapshot:
             .refused(.counters)
-        case .skbStoreBytes, .l3CsumReplace, .l4CsumReplace, .cloneRedirect, .getCgroupClassid, .skbVlanPush,
+        case .skbStoreBytes, .l3CsumReplace, .l4CsumReplace, .cloneRedirect, .skbVlanPush,
             .skbVlanPop, .skbGetTunnelKey, .skbSetTunnelKey, .redirect, .getRouteRealm, .skbLoadBytes,
             .csumDiff, .skbGetTunnelOpt, .skbSetTunnelOpt, .skbChangeProto, .skbChangeType, .skbUnderCgroup,
             .getHashRecalc, .skbChangeTail, .skbPullData, .csumUpdate, .setHashInvalid, .skbChangeHead,
@@ -65,18 +98,26 @@ extension Helper {
             .xdpLoadBytes, .xdpStoreBytes, .skbSetTstamp, .skcToMptcpSock, .tcpRawGenSyncookieIpv4,
             .tcpRawGenSyncookieIpv6, .tcpRawCheckSyncookieIpv4, .tcpRawCheckSyncookieIpv6:
             .refused(.network)
-        case .getCurrentCgroupId, .getLocalStorage, .sysctlGetName, .sysctlGetCurrentValue,
-            .sysctlGetNewValue, .sysctlSetNewValue, .getCurrentAncestorCgroupId, .seqPrintf,
+        case .getLocalStorage, .sysctlGetName, .sysctlGetCurrentValue,
+            .sysctlGetNewValue, .sysctlSetNewValue, .seqPrintf, .snprintfBtf, .kptrXchg,
             .seqWrite, .inodeStorageGet, .inodeStorageDelete, .dPath, .seqPrintfBtf, .perCpuPtr, .thisCpuPtr,
             .taskStorageGet, .taskStorageDelete, .bprmOptsSet, .imaInodeHash, .sysBpf, .btfFindByNameKind,
             .sysClose, .kallsymsLookupName, .getRetval, .imaFileHash, .cgrpStorageGet, .cgrpStorageDelete:
             .refused(.kernel)
-        case .spinLock, .spinUnlock, .snprintfBtf, .timerInit, .timerSetCallback, .timerStart, .timerCancel,
-            .getFuncArg, .getFuncRet,
-            .getFuncArgCnt, .kptrXchg, .dynptrFromMem, .ringbufReserveDynptr,
-            .ringbufSubmitDynptr, .ringbufDiscardDynptr, .dynptrRead, .dynptrWrite, .dynptrData,
-            .userRingbufDrain:
+        case .timerInit, .timerSetCallback, .timerStart, .timerCancel: .refused(.timers)
+        case .getFuncArg, .getFuncRet, .getFuncArgCnt, .userRingbufDrain:
             .refused(.notYet)
         }
     }
+}
+
+/// The fields of `struct task_struct` that programs in a process can read, by their names in the kernel.
+package enum TaskField: String, CaseIterable, Sendable {
+    case pid, tgid, comm
+    case realParent = "real_parent"
+    case parent
+    case groupLeader = "group_leader"
+    case startTime = "start_time"
+    case startBoottime = "start_boottime"
+    case exitCode = "exit_code"
 }

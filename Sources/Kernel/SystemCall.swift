@@ -31,6 +31,7 @@ enum BPF {
         case programLoad = 5
         case programTestRun = 10
         case rawTracepointOpen = 17
+        case typesLoad = 18
         case mapFreeze = 22
         case linkCreate = 28
         case iteratorCreate = 33

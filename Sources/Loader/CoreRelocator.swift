@@ -10,10 +10,11 @@ extension ProgramSpec {
     /// - Parameters:
     ///   - local: the object's types (`ObjectSpec.btf`).
     ///   - target: the kernel's types, or `BTF.builtin`.
-    package func relocated(local: BTF, target: BTF) throws(LoaderError) -> ProgramSpec {
+    ///   - isInProcess: of tasks only the fields of `TaskField` are there.
+    package func relocated(local: BTF, target: BTF, isInProcess: Bool = false) throws(LoaderError) -> ProgramSpec {
         var result = self
-        var relocator = CoreRelocator(types: CoreTypes(local: local, target: target))
-        var isPoisoned = [Bool](repeating: false, count: instructions.count)
+        let relocator = CoreRelocator(types: CoreTypes(local: local, target: target), isInProcess: isInProcess)
+        var poison = [Int64](repeating: 0, count: instructions.count)
         for relocation in relocations {
             let place = "program '\(name)', insn \(relocation.instruction)"
             guard instructions.indices.contains(relocation.instruction) else {
@@ -22,7 +23,7 @@ extension ProgramSpec {
             do throws(CoreProblem) {
                 let answer = try relocator.answer(relocation)
                 if try !result.instructions[relocation.instruction].patch(answer, local, target) {
-                    isPoisoned[relocation.instruction] = true
+                    poison[relocation.instruction] = answer.isHidden ? Helper.poisonedField : Helper.poisoned
                 }
             } catch {
                 switch error {
@@ -33,20 +34,20 @@ extension ProgramSpec {
             }
         }
         result.relocations = []
-        result.poison(isPoisoned)
+        result.apply(poison)
         return result
     }
 
     /// Replaces instructions by calls of a helper that does not exist; two-slot ones by two, so that no jump moves.
-    private mutating func poison(_ isPoisoned: [Bool]) {
-        guard isPoisoned.contains(true) else { return }
+    private mutating func apply(_ poison: [Int64]) {
+        guard poison.contains(where: { $0 != 0 }) else { return }
         // New index of each old instruction.
         var moved: [Int] = []
         var patched: [Instruction] = []
         for (index, instruction) in instructions.enumerated() {
             moved.append(patched.count)
-            if isPoisoned[index] {
-                for _ in 0..<instruction.slots { patched.append(Instruction(.callHelper, imm: Helper.poisoned)) }
+            if poison[index] != 0 {
+                for _ in 0..<instruction.slots { patched.append(Instruction(.callHelper, imm: poison[index])) }
             } else {
                 patched.append(instruction)
             }
@@ -62,15 +63,21 @@ private struct CoreAnswer: Equatable {
     var original: CoreValue
     /// Nil if the target has no such thing.
     var target: CoreValue?
+    /// The target has it, but programs do not.
+    var isHidden = false
 }
 
 private struct CoreRelocator {
     let types: CoreTypes
+    let isInProcess: Bool
 
-    init(types: CoreTypes) { self.types = types }
+    init(types: CoreTypes, isInProcess: Bool) {
+        self.types = types
+        self.isInProcess = isInProcess
+    }
 
     /// libbpf `bpf_core_calc_relo_insn`.
-    mutating func answer(_ relocation: CoreRelocation) throws(CoreProblem) -> CoreAnswer {
+    func answer(_ relocation: CoreRelocation) throws(CoreProblem) -> CoreAnswer {
         guard let kind = CoreRelocation.Kind(rawValue: relocation.kind) else {
             throw .malformed("kind \(relocation.kind) is not known")
         }
@@ -97,7 +104,16 @@ private struct CoreRelocator {
                 result = (match.bitOffset, answer)
             }
         }
+        if isInProcess, kind == .fieldByteOffset, text == "task_struct", !isTaskField(spec) {
+            return CoreAnswer(original: original, target: nil, isHidden: true)
+        }
         return result?.answer ?? CoreAnswer(original: original, target: CoreSpec.missing(kind))
+    }
+
+    /// Whether a path leads to a field of a task that programs in a process can read.
+    private func isTaskField(_ spec: CoreSpec) -> Bool {
+        guard let first = spec.accessors.first(where: { $0.name != 0 }) else { return false }
+        return TaskField(rawValue: types.local.string(first.name)) != nil
     }
 }
 

@@ -23,6 +23,8 @@ package enum TrapKind: UInt8, CaseIterable, Sendable {
     case wrongMapType
     /// An observer ended the run.
     case stopped
+    /// Another thread held a `struct bpf_spin_lock` for too long; `value` is its address.
+    case lockHeld
 
     /// The number stored in a context.
     ///

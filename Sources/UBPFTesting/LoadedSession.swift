@@ -183,6 +183,7 @@ final class LoadedSession {
             )
             let records = spec.records(of: index)
             parameters.record = records.own
+            parameters.lock = MapFacts.lock(of: records.own)
             if let inner = map.innerMap {
                 var template = MapParameters(
                     name: "\(map.name).inner",
@@ -194,6 +195,7 @@ final class LoadedSession {
                     extra: inner.extra
                 )
                 template.record = records.inner
+                template.lock = MapFacts.lock(of: records.inner)
                 parameters.inner = [template]
             }
             do { indices[index] = try builder.addMap(parameters) } catch { throw TestingError(error) }

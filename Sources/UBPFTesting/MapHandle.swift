@@ -32,7 +32,9 @@ public struct MapHandle {
     public func value(forKey key: [UInt8]) throws(TestingError) -> [UInt8]? {
         try check(key: key)
         guard let value = unsafe view.lookup(key, slot: 0) else { return nil }
-        return unsafe [UInt8](UnsafeRawBufferPointer(start: value, count: valueSize))
+        var bytes = unsafe [UInt8](UnsafeRawBufferPointer(start: value, count: valueSize))
+        for index in view.hiddenBytes { bytes[index] = 0 }
+        return bytes
     }
 
     /// Sets the value of a key.

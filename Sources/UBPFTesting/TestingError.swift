@@ -131,6 +131,8 @@ public struct Trap: Error, Equatable, Sendable, CustomStringConvertible {
         case badJump
         /// A helper cannot be used on that type of map.
         case wrongMapType
+        /// Another thread held a `struct bpf_spin_lock` for too long.
+        case lockHeld
         /// An observer of the run ended it.
         case stopped
     }
@@ -172,6 +174,7 @@ extension Trap.Kind {
         case .unsupported: self = .unsupported
         case .badJump: self = .badJump
         case .wrongMapType: self = .wrongMapType
+        case .lockHeld: self = .lockHeld
         case .stopped: self = .stopped
         }
     }
@@ -196,6 +199,7 @@ extension Trap.Kind {
         case .unsupported: "unsupported"
         case .badJump: "badJump"
         case .wrongMapType: "wrongMapType"
+        case .lockHeld: "lockHeld"
         case .stopped: "stopped"
         }
     }

@@ -20,6 +20,8 @@ package struct Subject: Sendable {
     package var platform = Platform.userspace
     /// Programs must not give away addresses: the kernel's rules for users without privileges.
     package var strictLeaks = false
+    /// What the user lets programs do to their process.
+    package var permissions: Set<HelperPermission> = []
     /// Instructions that are walked at most, over all paths (Linux `BPF_COMPLEXITY_LIMIT_INSNS`).
     package var limit = 1_000_000
     /// Paths end where what follows was walked already; false to compare the verdicts.

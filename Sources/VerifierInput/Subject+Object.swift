@@ -65,4 +65,7 @@ extension MapFacts {
     package var record: UInt64 {
         UInt64((spinLock ?? -1) + 1) << 32 | UInt64((timer ?? -1) + 1)
     }
+
+    /// Where such a number says that the lock is.
+    package static func lock(of record: UInt64) -> Int? { record >> 32 == 0 ? nil : Int(record >> 32) - 1 }
 }

@@ -17,6 +17,8 @@ struct CheckCommand: ParsableCommand {
     @Flag(help: "Refuse programs that give addresses away.")
     var strictLeaks = false
 
+    @OptionGroup var permissions: PermissionFlags
+
     @Flag(help: "Ask the kernel's verifier too, and say where it differs (root).")
     var kernel = false
 
@@ -34,6 +36,7 @@ struct CheckCommand: ParsableCommand {
         options.program = program
         options.programs = prog
         options.strictLeaks = strictLeaks
+        options.permissions = permissions.set
         options.asksKernel = kernel
         options.isVerbose = verbose
         guard let known = CheckOptions.Format(rawValue: json ? "json" : format) else {

@@ -111,6 +111,8 @@ struct RunCommand: ParsableCommand {
     @Flag(help: "Refuse programs that give addresses away.")
     var strictLeaks = false
 
+    @OptionGroup var permissions: PermissionFlags
+
     @Flag(name: .customLong("follow-fork"), help: "Children made by fork run the programs too.")
     var followsFork = false
 
@@ -155,6 +157,7 @@ struct RunCommand: ParsableCommand {
         run.combinedOnly = combinedOnly
         run.skipsVerifier = skipsVerifier
         run.strictLeaks = strictLeaks
+        run.permissions = permissions.set
         run.followsFork = followsFork
         run.followsExec = followsExec
         run.events = event

@@ -1,3 +1,4 @@
+import CSession
 import EngineSupport
 import ISA
 import Runtime
@@ -9,14 +10,22 @@ import UBPFVM
     /// A call without sensible arguments ends in some way, but never as if the helper did not exist.
     @Test func everyHelper() throws {
         for helper in Helper.allCases {
-            let isImplemented = helper.support == .implemented
-            #expect(isHelperImplemented(helper.rawValue) == isImplemented, "\(helper.name)")
+            let isThere: Bool
+            let isAllowed: Bool
+            switch helper.support {
+            case .implemented: (isThere, isAllowed) = (true, true)
+            // This session's user allowed nothing.
+            case .optional: (isThere, isAllowed) = (true, false)
+            case .refused: (isThere, isAllowed) = (false, false)
+            }
+            #expect(isHelperImplemented(helper.rawValue) == isThere, "\(helper.name)")
             let fixture = try SessionFixture()
+            fixture.task.pid = 8
             let zeros: [Statement] = [.mov64(.r1, 0), .mov64(.r2, 0), .mov64(.r3, 0), .mov64(.r4, 0), .mov64(.r5, 0)]
             try fixture.add(zeros + [.call(helper), .mov64(.r0, 0), .exit])
             var kind = TrapKind.none
             do throws(Trap) { _ = try fixture.run() } catch { kind = error.kind }
-            #expect((kind != .unknownHelper) == isImplemented, "\(helper.name): \(kind)")
+            #expect((kind != .unknownHelper) == isAllowed, "\(helper.name): \(kind)")
         }
     }
 }

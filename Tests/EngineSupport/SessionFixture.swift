@@ -1,5 +1,5 @@
 package import CRuntime
-internal import CSession
+package import CSession
 package import ISA
 internal import JIT
 package import Runtime
@@ -21,6 +21,13 @@ package final class SessionFixture {
     private let stack = UnsafeMutableRawPointer.allocate(byteCount: 4096, alignment: 16)
     private let context = UnsafeMutablePointer<cruntime_context>.allocate(capacity: 1)
     package var budget: UInt64 = 1 << 20
+    /// `enum csession_flag`; set before the session is opened.
+    package var flags: UInt32 = 0
+    /// Offsets of fields of tasks; set before the session is opened.
+    package var task: csession_task {
+        get { builder.task }
+        set { builder.task = newValue }
+    }
     /// Bytes of zeros that a program may read as its context.
     package var contextSize = 0
     private let contextMemory = UnsafeMutableRawPointer.allocate(byteCount: 4096, alignment: 16)
@@ -70,7 +77,7 @@ package final class SessionFixture {
                 shared: shared.assumingMemoryBound(to: UInt8.self)
             )
         }
-        let built = builder.finish(ownerPid: 1, ownerTid: 1)
+        let built = builder.finish(ownerPid: 1, ownerTid: 1, flags: flags)
         let image = UnsafeMutableRawPointer.allocate(byteCount: built.bytes.count, alignment: 64)
         let shared = UnsafeMutableRawPointer.allocate(byteCount: built.sharedSize, alignment: 64)
         image.copyMemory(from: built.bytes, byteCount: built.bytes.count)
@@ -93,6 +100,12 @@ package final class SessionFixture {
         context.pointee.cpu_slot = -1
         context.pointee.pid_tgid = UInt64(cruntime_tid())
         return view
+    }
+
+    /// The process that programs see themselves in.
+    package var processID: UInt64 {
+        get { context.pointee.pid_tgid >> 32 }
+        set { context.pointee.pid_tgid = newValue << 32 | context.pointee.pid_tgid & 0xffff_ffff }
     }
 
     /// Gives programs a packet, and a `struct xdp_md` that says where it is.

@@ -122,6 +122,7 @@ func runProbed(
     _ command: [String],
     _ probes: [Probe],
     program: [Instruction] = [Instruction(.mov64Imm, dst: .r0), Instruction(.exit)],
+    flags: UInt32 = 0,
     seconds: Int = 120,
     during: (UnsafeMutablePointer<csession_shared>) -> Void = { _ in }
 ) throws -> Outcome {
@@ -148,7 +149,7 @@ func runProbed(
         _ = wait(pid, seconds: 5)
         throw TestFailure(description: "no HELLO: \(contents(errors))")
     }
-    let session = try Session(pid: pid, probes, program)
+    let session = try Session(pid: pid, probes, program, flags)
     defer { session.unmap() }
     try session.send(pair[0])
     var answer = csession_message()
@@ -190,7 +191,7 @@ private final class Session {
     private let statisticsCapacity: Int
     var owners: [(symbol: String, isReturn: Bool)] = []
 
-    init(pid: pid_t, _ probes: [Probe], _ program: [Instruction]) throws {
+    init(pid: pid_t, _ probes: [Probe], _ program: [Instruction], _ flags: UInt32) throws {
         var builder = SessionBuilder(cpuCount: ProcessInfo.processInfo.processorCount, probeCapacity: 256)
         builder.layoutMaps()
         let linked = try link(program, mapCount: 0) { _, _ in nil }
@@ -222,7 +223,7 @@ private final class Session {
             }
         }
         let tid = UInt32(truncatingIfNeeded: clinux_syscall(186, 0, 0, 0, 0, 0, 0))
-        let built = builder.finish(ownerPid: UInt32(getpid()), ownerTid: tid)
+        let built = builder.finish(ownerPid: UInt32(getpid()), ownerTid: tid, flags: flags)
         let imageFile = memoryFile("image")
         let planFile = memoryFile("plan")
         image = imageFile

@@ -7,6 +7,8 @@ import Testing
 enum Fixture {
     static let torture: String? = compile("torture.cpp", ["g++", "-O2", "-g", "-rdynamic", "-pthread"])
 
+    static let helpers: String? = compile("helpers.c", ["gcc", "-O2", "-g"])
+
     private static func compile(_ name: String, _ compiler: [String]) -> String? {
         let source = URL(fileURLWithPath: #filePath).deletingLastPathComponent().path + "/Fixtures/" + name
         let output = NSTemporaryDirectory() + "/ubpf-\(getpid())-\(name).out"

@@ -200,7 +200,9 @@ private let refused: [Case] = [
     Case("unknown helper", [.op(.callHelper, imm: 212), .exit], .unknownHelper),
     Case("helper 0", [.op(.callHelper, imm: 0), .exit], .unknownHelper),
     Case("negative helper", [.op(.callHelper, imm: -1), .exit], .unknownHelper),
-    Case("refused helper", [.call(.getCurrentTask), .exit], .unavailableHelper),
+    Case("refused helper", [.call(.taskPtRegs), .exit], .unavailableHelper),
+    Case("helper that nobody allowed", [.call(.overrideReturn), .exit], .unavailableHelper),
+    Case("field that is not there", [.op(.callHelper, imm: 0xbad2311), .exit], .unresolvedRelocation),
     Case("poison", [.op(.callHelper, imm: 0xbad2310), .exit], .unresolvedRelocation),
     Case("packet access", [.mov64(.r6, .r1), .op(.loadAbs8), .exit], .badOperation, at: 1),
     Case("kernel function", [.op(.callKernelFunction, imm: 5), .exit], .unsupported),
@@ -237,12 +239,12 @@ private func subject(_ instructions: [Instruction], _ functions: [Int]) -> Subje
     }
 
     @Test func errorsNamePlaceAndInstruction() throws {
-        let program = try Assembly([.mov64(.r6, .r1), .call(.getCurrentTask), .exit])
+        let program = try Assembly([.mov64(.r6, .r1), .call(.taskPtRegs), .exit])
         let error = #expect(throws: VerifierError.self) { try verify(subject(program.instructions, [0])) }
         #expect(
             error?.description
-                == "insn 1 (call bpf_get_current_task#35): bpf_get_current_task cannot run in userspace: "
-                + "it reads the kernel's task_struct, which a program in userspace cannot reach"
+                == "insn 1 (call bpf_task_pt_regs#175): bpf_task_pt_regs cannot run in userspace: "
+                + "it looks into a task, which only the kernel can hold still"
         )
     }
 

@@ -317,8 +317,8 @@ struct MessageCase: CustomTestStringConvertible, Sendable {
         MessageCase(
             "the kernel's task",
             .unavailableHelper,
-            [.call(.getCurrentTask), .exit],
-            lines: [0: (77, 9, "\treturn bpf_get_current_task();")]
+            [.call(.taskPtRegs), .exit],
+            lines: [0: (77, 9, "\treturn bpf_task_pt_regs(task);")]
         ),
         MessageCase(
             "helper of another type",

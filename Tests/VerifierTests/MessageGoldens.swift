@@ -598,9 +598,9 @@ let messageGoldens: [String: String] = [
     "the kernel's task": #"""
     error[V028]: helper is not available here: Helpers
       --> bad.bpf.c:77:9   in prog, insn 0
-    77 |  return bpf_get_current_task();
-       |         ^ bpf_get_current_task cannot run in userspace: it reads the kernel's task_struct, which a program in userspace cannot reach
-    Suggestion: bpf_get_current_pid_tgid() and bpf_get_current_comm() say what is known of the task here
+    77 |  return bpf_task_pt_regs(task);
+       |         ^ bpf_task_pt_regs cannot run in userspace: it looks into a task, which only the kernel can hold still
+    Suggestion: the context of the program is the struct pt_regs of this thread
     """#,
     "too many rounds": #"""
     error[V008]: program is too complex to verify: Termination

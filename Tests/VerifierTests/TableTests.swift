@@ -64,7 +64,7 @@ import Testing
     @Test func processesCallWhatTheRuntimeHas() {
         #expect(mayCall(.ktimeGetCoarseNs, .kprobe, isSleepable: false, on: .userspace))
         #expect(!mayCall(.ktimeGetCoarseNs, .kprobe, isSleepable: false))
-        #expect(!mayCall(.getCurrentTask, .kprobe, isSleepable: false, on: .userspace))
+        #expect(!mayCall(.taskPtRegs, .kprobe, isSleepable: false, on: .userspace))
         #expect(mayCall(.getCurrentTask, .kprobe, isSleepable: false))
         #expect(!mayCall(.copyFromUser, .kprobe, isSleepable: false))
         #expect(mayCall(.copyFromUser, .kprobe, isSleepable: true))
@@ -72,6 +72,9 @@ import Testing
         for type in ProgramType.allCases {
             #expect(!mayCall(.probeWriteUser, type, isSleepable: true))
             #expect(!mayCall(.overrideReturn, type, isSleepable: true))
+            #expect(!mayCall(.probeWriteUser, type, isSleepable: true, on: .userspace))
+            #expect(mayCall(.probeWriteUser, type, isSleepable: true, on: .userspace, permissions: [.write]))
+            #expect(!mayCall(.overrideReturn, type, isSleepable: true, on: .userspace, permissions: [.write]))
         }
     }
 
@@ -85,6 +88,7 @@ import Testing
         #expect(!isCompatible(.mapLookupElem, .arena))
     }
 
+    /// In the kernel; in a process no probe waits for itself.
     @Test func locksAndTimersAreNotForProbes() {
         var locked = MapFacts(name: "m", type: .hash, keySize: 4, valueSize: 8, maxEntries: 1)
         var timed = locked
@@ -93,6 +97,8 @@ import Testing
         #expect(!mayUse(locked, .kprobe, isSleepable: false) && !mayUse(locked, .socketFilter, isSleepable: false))
         #expect(!mayUse(timed, .tracepoint, isSleepable: false) && mayUse(timed, .socketFilter, isSleepable: false))
         #expect(mayUse(locked, .xdp, isSleepable: false))
+        #expect(mayUse(locked, .kprobe, isSleepable: false, on: .userspace))
+        #expect(!mayUse(timed, .kprobe, isSleepable: false, on: .userspace))
     }
 
     @Test func objects() {

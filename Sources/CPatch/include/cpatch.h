@@ -197,6 +197,8 @@ struct cpatch_link {
     uint64_t reserved;
 };
 enum { CPATCH_LOADER_LINK = 1u << 31 };
+// No count of return programs, either: a program wants the function not to run.
+enum { CPATCH_OVERRIDE = 1 << 30 };
 _Static_assert(sizeof(struct cpatch_link) == 64, "a link is a cache line");
 
 /// One plan of a session, as mapped; its links and then their runs follow it in memory.

@@ -86,6 +86,19 @@ struct cruntime_context {
     // For compiled code: the stack pointer that a trap returns to, and a spill.
     uint64_t machine_stack, machine_scratch;
     struct cruntime_window stack_window, guest_window, packet_window, context_window;
+    // What is left to do when the run ends (enum cruntime_effect), and with what.
+    uint64_t effects;
+    uint64_t lock;                             // address of the bpf_spin_lock that the run holds; 0: none
+    uint64_t process_signals, thread_signals;  // to be sent; bit n is signal n + 1
+    uint64_t override_value;                   // what the probed function is to return instead of running
+};
+
+/// What a run leaves to its end.
+enum cruntime_effect {
+    CRUNTIME_HOLDS_LOCK = 1,
+    // What only the agent does, for a hit: elsewhere nobody is killed by a program that is tried out.
+    CRUNTIME_SENDS_SIGNALS = 2,
+    CRUNTIME_OVERRIDES = 4,
 };
 
 /// A thread's stack memo (Runtime/StackMemo.swift): a header page, sets of entries of 64 bytes, a ring of 16-byte words.
@@ -205,6 +218,26 @@ CRUNTIME_RT int64_t cruntime_read(void *_Nonnull destination, uint64_t source, u
 /// Copies a NUL-terminated string of at most `size` bytes including its NUL; its length with NUL, or -EFAULT.
 CRUNTIME_RT int64_t cruntime_read_string(void *_Nonnull destination, uint64_t source, uint64_t size);
 
+/// As `cruntime_read_string`, of `available` bytes that are there; 0 where they hold no end of the string.
+CRUNTIME_RT int64_t cruntime_copy_string(
+    void *_Nonnull destination, uint64_t source, uint64_t size, uint64_t available);
+
+struct csession_task;
+/// The address of a thread's task_struct, for programs to read fields at.
+CRUNTIME_RT uint64_t cruntime_task_address(uint64_t pid);
+/// Whether an address is one of a task_struct, or inside of it.
+CRUNTIME_RT int32_t cruntime_is_task(uint64_t address);
+/// Reads `size` bytes of one field of a task_struct; 0, or -EFAULT and zeros where they are no field that there is.
+CRUNTIME_RT int64_t cruntime_task_read(
+    const struct csession_task *_Nonnull layout, uint64_t pid_tgid, uint64_t address, void *_Nonnull destination, uint64_t size);
+
+/// The same for a string, which only the name is; its length with NUL, or -EFAULT.
+CRUNTIME_RT int64_t cruntime_task_read_string(
+    const struct csession_task *_Nonnull layout, uint64_t pid_tgid, uint64_t address, void *_Nonnull destination, uint64_t size);
+
+/// Copies `size` bytes to anywhere in this process where it may write itself; 0, or -EFAULT.
+CRUNTIME_RT int64_t cruntime_write(uint64_t destination, const void *_Nonnull source, uint64_t size);
+
 /// Finds the unwind tables of the module that holds `pc` (glibc 2.35+ _dl_find_object); 0 when there is none.
 struct cruntime_module {
     uint64_t start, end;             // mapped range
@@ -238,6 +271,8 @@ CRUNTIME_RT int32_t cruntime_get_generation(struct cruntime_generation *_Nonnull
 
 /// memcpy, memset, memcmp without vector instructions, so that a target's AVX state survives.
 CRUNTIME_RT void cruntime_copy(void *_Nonnull to, const void *_Nonnull from, uint64_t size);
+/// As memmove: the ranges may overlap.
+CRUNTIME_RT void cruntime_move(void *_Nonnull to, const void *_Nonnull from, uint64_t size);
 CRUNTIME_RT void cruntime_zero(void *_Nonnull to, uint64_t size);
 CRUNTIME_RT int32_t cruntime_compare(const void *_Nonnull a, const void *_Nonnull b, uint64_t size);
 

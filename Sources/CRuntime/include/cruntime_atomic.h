@@ -47,6 +47,11 @@ CRUNTIME_INLINE uint64_t *_Nonnull cruntime_guest_faults(struct csession_shared 
     return &shared->guest_faults;
 }
 
+/// The fields of task_struct that a session knows.
+CRUNTIME_INLINE const struct csession_task *_Nonnull cruntime_task_layout(const struct csession_image *_Nonnull image) {
+    return &image->task;
+}
+
 /// The counters of a session's stack memo.
 CRUNTIME_INLINE uint64_t *_Nonnull cruntime_stack_hits(struct csession_shared *_Nonnull shared) {
     return &shared->stack_hits;

@@ -21,12 +21,18 @@
 
 #define CSESSION_MAGIC 0x3170646f7366706eull
 #define CSESSION_PLAN_MAGIC 0x316e616c70667062ull
-#define CSESSION_VERSION 6u
+#define CSESSION_VERSION 7u
 
 // How a byte range of a segment is given.
 struct csession_range {
     uint64_t offset;  // from the start of the segment
     uint64_t size;    // bytes
+};
+
+// Offsets of fields in the running kernel's task_struct; 0: not known.
+struct csession_task {
+    uint16_t pid, tgid, comm, real_parent, parent, group_leader, start_time, start_boottime, exit_code;
+    uint16_t unused[3];
 };
 
 // The start of the image.
@@ -58,12 +64,15 @@ struct csession_image {
     uint32_t log_map;              // index of the ring that takes bpf_trace_printk lines, or ~0
     struct csession_range guest;   // in shared: what programs may read and write
     struct csession_range keys;    // in shared: hash maps' nodes with their keys, which programs may read
+    struct csession_task task;     // for bpf_get_current_task; zeros where no program calls it
     uint64_t cpu_slots_offset;     // in shared: cpu_count words of 64 bytes, the tid of each per-CPU slot's user
 };
 
 enum csession_flag {
     CSESSION_VERIFIED = 1,     // every program was accepted by the verifier: compiled code needs no checks
     CSESSION_FOLLOW_FORK = 2,  // children made by fork run the programs too
+    CSESSION_ALLOW_WRITE = 4,     // programs may write to the target's memory (bpf_probe_write_user)
+    CSESSION_ALLOW_OVERRIDE = 8,  // programs may return in place of probed functions (bpf_override_return)
 };
 
 // The start of a plan.
@@ -109,6 +118,8 @@ struct csession_map {
     uint64_t ring_size;       // rings: a power of two; records may reach past it into the second half of the data area
     uint32_t shape;           // maps of the same shape may stand for one another inside a map of maps
     uint32_t inner_shape;     // maps of maps: the shape of the maps inside; else 0
+    uint32_t lock;            // hash maps and arrays: 1 + the offset of the struct bpf_spin_lock in a value; 0: there is none
+    uint32_t unused;
     char name[32];            // NUL-terminated
 };
 

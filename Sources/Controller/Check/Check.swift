@@ -1,5 +1,5 @@
 import Glibc
-import ISA
+package import ISA
 package import Loader
 package import Verifier
 import VerifierInput
@@ -10,6 +10,8 @@ package struct CheckOptions: Equatable, Sendable {
     /// Names of the programs to look at; all where empty.
     package var programs: [String] = []
     package var strictLeaks = false
+    /// What programs may do to their process.
+    package var permissions: Set<HelperPermission> = []
     package var asksKernel = false
     package var isVerbose = false
     package var format = Format.text
@@ -95,6 +97,7 @@ package struct Check {
         }
         var subject = Subject(program: program, of: object, types: types)
         subject.strictLeaks = options.strictLeaks
+        subject.permissions = options.permissions
         subject.platform = Self.platform(program)
         let log = options.isVerbose ? WalkLog(limit: Self.logLimit, mapNames: object.maps.map(\.name)) : nil
         let clock = ContinuousClock()

@@ -1,4 +1,5 @@
 internal import CLinux
+package import ISA
 
 /// Everything that a run was asked for.
 package struct RunOptions: Equatable, Sendable {
@@ -29,6 +30,8 @@ package struct RunOptions: Equatable, Sendable {
     /// Run programs that the verifier refuses, with checks as they run.
     package var skipsVerifier = false
     package var strictLeaks = false
+    /// What programs may do to their process.
+    package var permissions: Set<HelperPermission> = []
     /// Children made by fork run the programs too.
     package var followsFork = false
     /// Programs that a target executes join the session.

@@ -1,5 +1,6 @@
 import ISA
 package import Loader
+import VerifierInput
 
 /// Which programs go where, in names: resolved to addresses once the target is known.
 package struct AttachPlan: Sendable {
@@ -35,16 +36,18 @@ package struct AttachPlan: Sendable {
                     throw Failure.noTarget(program.name, section: program.section)
                 }
                 for (place, isOptional) in places {
-                    requests.append(
-                        AttachRequest(
-                            program: index,
-                            name: program.name,
-                            place: place,
-                            isReturn: isReturn,
-                            cookie: 0,
-                            isOptional: isOptional
-                        )
+                    var request = AttachRequest(
+                        program: index,
+                        name: program.name,
+                        place: place,
+                        isReturn: isReturn,
+                        cookie: 0,
+                        isOptional: isOptional
                     )
+                    request.overrides = object.programs(reachedFrom: [index]).contains {
+                        object.programs[$0].calls(.overrideReturn)
+                    }
+                    requests.append(request)
                 }
             case .usdt, .kernel:
                 if recipe?.dropsKernelPrograms != true, program.isAutoloaded { kernelPrograms.append(index) }
@@ -70,6 +73,10 @@ package struct AttachPlan: Sendable {
         guard let place = Place(String(option[option.index(after: equals)...])) else { throw refused() }
         return (String(option[..<equals]), place)
     }
+}
+
+extension ProgramSpec {
+    fileprivate func calls(_ helper: Helper) -> Bool { instructions.contains { Helper(calledBy: $0) == helper } }
 }
 
 /// A function in a module, as a person names it.
@@ -123,4 +130,6 @@ package struct AttachRequest: Equatable, Sendable {
     package var cookie: UInt64
     /// Left out without an error where the target has no such function.
     package var isOptional: Bool
+    /// The program may return in the function's place.
+    package var overrides = false
 }

@@ -1,3 +1,5 @@
+import CSession
+package import ISA
 import Loader
 import Verifier
 import VerifierInput
@@ -9,9 +11,13 @@ package struct VerifierPolicy: Equatable, Sendable {
     /// Programs must not give addresses away.
     package var strictLeaks = false
 
-    package init(verifies: Bool = true, strictLeaks: Bool = false) {
+    /// What programs may do to their process.
+    package var permissions: Set<HelperPermission> = []
+
+    package init(verifies: Bool = true, strictLeaks: Bool = false, permissions: Set<HelperPermission> = []) {
         self.verifies = verifies
         self.strictLeaks = strictLeaks
+        self.permissions = permissions
     }
 }
 
@@ -24,7 +30,36 @@ enum Preparation {
         guard let local = object.btf else {
             throw Failure(.noBTF, "\(object.name) has CO-RE relocations but no BTF")
         }
-        do { return try program.relocated(local: local, target: KernelTypes.shared) } catch { throw Failure(error) }
+        let isInProcess: Bool
+        switch program.attach {
+        case .uprobe, .usdt, .none: isInProcess = true
+        case .kernel: isInProcess = false
+        }
+        do {
+            return try program.relocated(local: local, target: KernelTypes.shared, isInProcess: isInProcess)
+        } catch { throw Failure(error) }
+    }
+
+    /// Where the running kernel has the fields of a task that programs read; zeros where no program asks for it.
+    static func taskLayout(for programs: [ProgramSpec]) -> csession_task {
+        var task = csession_task()
+        let asks = programs.contains { program in
+            program.instructions.contains {
+                Helper(calledBy: $0) == .getCurrentTask || Helper(calledBy: $0) == .getCurrentTaskBtf
+            }
+        }
+        guard asks else { return task }
+        let types = KernelTypes.shared
+        let found = types.types(named: "task_struct").lazy.compactMap { types[$0] }.first { $0.kind == .structure }
+        guard let type = found else { return task }
+        for index in 0..<type.count {
+            let member = types.member(type, index)
+            guard let field = TaskField(rawValue: types.name(member)),
+                let offset = UInt16(exactly: member.bitOffset / 8)
+            else { continue }
+            field.place(in: &task, offset)
+        }
+        return task
     }
 
     /// Verifies a relocated program; the error is returned where the policy lets the program run unverified.
@@ -36,6 +71,7 @@ enum Preparation {
     ) throws(Failure) -> VerifierError? {
         var subject = Subject(program: program, of: object, types: types)
         subject.strictLeaks = policy.strictLeaks
+        subject.permissions = policy.permissions
         do throws(VerifierError) {
             _ = try Verifier.verify(subject)
             return nil
@@ -44,6 +80,22 @@ enum Preparation {
                 throw Failure(Diagnosis(error, in: subject, of: program))
             }
             return error
+        }
+    }
+}
+
+extension TaskField {
+    fileprivate func place(in task: inout csession_task, _ offset: UInt16) {
+        switch self {
+        case .pid: task.pid = offset
+        case .tgid: task.tgid = offset
+        case .comm: task.comm = offset
+        case .realParent: task.real_parent = offset
+        case .parent: task.parent = offset
+        case .groupLeader: task.group_leader = offset
+        case .startTime: task.start_time = offset
+        case .startBoottime: task.start_boottime = offset
+        case .exitCode: task.exit_code = offset
         }
     }
 }

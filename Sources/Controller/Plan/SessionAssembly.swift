@@ -21,6 +21,7 @@ package struct SessionAssembly {
     /// Session indices of the object's programs.
     package private(set) var programIndices: [Int: Int] = [:]
     private var builder: SessionBuilder
+    private let permissions: Set<HelperPermission>
     /// Session indices by the object's.
     private var mapIndices: [Int: Int] = [:]
 
@@ -51,8 +52,10 @@ package struct SessionAssembly {
             ready.append((index, program))
         }
         isVerified = policy.verifies
+        permissions = policy.permissions
         if !policy.verifies { warn(.unverified(refused)) }
         try addMaps(usedBy: ready.map(\.1))
+        builder.task = Preparation.taskLayout(for: ready.map(\.1))
         for (index, program) in ready { programIndices[index] = try add(program) }
     }
 
@@ -96,6 +99,7 @@ package struct SessionAssembly {
             isFrozen: map.isReadOnly
         )
         parameters.record = records.own
+        parameters.lock = MapFacts.lock(of: records.own)
         if let inner = map.innerMap {
             var template = MapParameters(
                 name: "\(map.name).inner",
@@ -107,6 +111,7 @@ package struct SessionAssembly {
                 extra: inner.extra
             )
             template.record = records.inner
+            template.lock = MapFacts.lock(of: records.inner)
             parameters.inner = [template]
         }
         return parameters
@@ -154,8 +159,10 @@ package struct SessionAssembly {
         let programs = programIndices
         let object = object
         let indices = mapIndices
-        let flags =
+        var flags =
             (isVerified ? CSESSION_VERIFIED.rawValue : 0) | (followsFork ? CSESSION_FOLLOW_FORK.rawValue : 0)
+        if permissions.contains(.write) { flags |= CSESSION_ALLOW_WRITE.rawValue }
+        if permissions.contains(.override) { flags |= CSESSION_ALLOW_OVERRIDE.rawValue }
         var entries = [MapNotes.Entry](
             repeating: MapNotes.Entry(keyType: 0, valueType: 0, isOfObject: false),
             count: indices.count + (logMap == nil ? 0 : 1)

@@ -77,6 +77,14 @@ package struct TargetPlan {
                         why: "a return probe needs the function's first instruction, reached by calls alone"
                     )
                 }
+                if request.overrides, request.isReturn || !plan.isFunctionEntry || plan.isLoopTarget {
+                    throw Failure(
+                        .cannotPatch,
+                        "'\(request.name)' cannot override a return at '\(target.symbol.name)'",
+                        why: "bpf_override_return needs the function's first instruction, reached by calls alone",
+                        help: "probe the function's entry"
+                    )
+                }
                 let pending = Pending(request: request, target: target, plan: plan)
                 if sites[plan.address] == nil {
                     sites[plan.address] = (plan, [], [])

@@ -26,6 +26,7 @@ extension MapView {
                     }
                 if let pointer = unsafe found { value += unsafe bytes(pointer, Int(valueSize)) }
             }
+            for index in hiddenBytes { value[index] = 0 }
             result.append((key, value))
         }
         return result

@@ -57,7 +57,11 @@ package struct Run {
             let run = KernelRun(half: kernel, options: options, messages: messages, tool: object.name)
             return try run.execute(since: begun)
         }
-        let policy = VerifierPolicy(verifies: !options.skipsVerifier, strictLeaks: options.strictLeaks)
+        let policy = VerifierPolicy(
+            verifies: !options.skipsVerifier,
+            strictLeaks: options.strictLeaks,
+            permissions: options.permissions
+        )
         let assembly = try SessionAssembly(object, programs: plan.requests.map(\.program), policy: policy) {
             messages.warning($0)
         }
@@ -132,6 +136,7 @@ extension RunOptions {
     package static let longOptions = [
         "--attach", "--set", "--interval", "--count", "--duration", "--format", "--json", "--output", "--quiet",
         "--verbose", "--strict", "--ready-fd", "--top", "--older", "--combined-only", "--no-verify", "--strict-leaks",
+        "--allow-write", "--allow-override",
         "--follow-fork", "--follow-exec", "--event", "--backend", "--pid", "--help", "--version",
     ]
 }

@@ -74,6 +74,26 @@ func writable(
     return unsafe UnsafeMutableRawPointer(bitPattern: UInt(address))
 }
 
+/// As `readable`, in less code.
+@_noLocks @inline(never)
+func readableBytes(
+    _ context: UnsafeMutablePointer<cruntime_context>,
+    _ address: UInt64,
+    _ size: UInt64
+) -> UnsafeRawPointer? {
+    unsafe readable(context, address, size)
+}
+
+/// As `writable`, in less code.
+@_noLocks @inline(never)
+func writableBytes(
+    _ context: UnsafeMutablePointer<cruntime_context>,
+    _ address: UInt64,
+    _ size: UInt64
+) -> UnsafeMutableRawPointer? {
+    unsafe writable(context, address, size)
+}
+
 /// The map of a handle; nil, with a trap raised, for any other number or where there is no session.
 @_noLocks @inline(__always)
 package func guestMap(_ context: UnsafeMutablePointer<cruntime_context>, _ handle: UInt64) -> MapView? {

@@ -14,7 +14,8 @@ func parseNumber(
     isSigned: Bool
 ) -> Int64 {
     let size = length & 0xffff_ffff
-    guard let text = unsafe readable(context, buffer, size), let place = unsafe writable(context, result, 8) else {
+    guard let text = unsafe readableBytes(context, buffer, size), let place = unsafe writableBytes(context, result, 8)
+    else {
         return 0
     }
     let bytes = unsafe text.assumingMemoryBound(to: UInt8.self)
@@ -82,7 +83,7 @@ func namespacePidTgid(
     _ length: UInt64
 ) -> Int64 {
     let size = length & 0xffff_ffff
-    guard let place = unsafe writable(context, data, size) else { return 0 }
+    guard let place = unsafe writableBytes(context, data, size) else { return 0 }
     unsafe cruntime_zero(place, size)
     guard size == 8 else { return Failure.invalid }
     var found: UInt64 = 0

@@ -12,9 +12,22 @@ func probeRead(
     let size = length & 0xffff_ffff
     guard let to = unsafe writable(context, destination, size) else { return 0 }
     if size == 0 { return 0 }
+    if unsafe ownStack(context, source) >= size, let from = unsafe UnsafeRawPointer(bitPattern: UInt(source)) {
+        unsafe cruntime_copy(to, from, size)
+        return 0
+    }
     let result = unsafe cruntime_read(to, source, size)
     if result != 0 { unsafe countFault(context) }
     return result
+}
+
+/// Bytes from an address on that are sure to be there, without a system call: those of the stack that the probed thread is on, which
+/// is there as long as the probe runs.
+@_noLocks @inline(__always)
+private func ownStack(_ context: UnsafeMutablePointer<cruntime_context>, _ address: UInt64) -> UInt64 {
+    guard let regs = unsafe context.pointee.regs else { return 0 }
+    let high = unsafe context.pointee.walk_high
+    return unsafe address >= regs.pointee.rsp && address < high ? high &- address : 0
 }
 
 /// `long bpf_probe_read*_str(dst, size, unsafe_ptr)`: the length with its NUL.
@@ -28,6 +41,10 @@ func probeReadString(
     let size = length & 0xffff_ffff
     guard let to = unsafe writable(context, destination, size) else { return 0 }
     if size == 0 { return 0 }
+    let there = unsafe ownStack(context, source)
+    if there != 0, case let result = unsafe cruntime_copy_string(to, source, size, there), result != 0 {
+        return result
+    }
     let result = unsafe cruntime_read_string(to, source, size)
     if result < 0 { unsafe countFault(context) }
     return result

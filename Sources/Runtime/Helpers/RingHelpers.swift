@@ -29,7 +29,12 @@ func ringBufferReserve(
     _ flags: UInt64
 ) -> Int64 {
     guard let map = unsafe guestMap(context, handle, type: 27) else { return 0 }
-    if flags != 0 { return 0 }
+    return flags != 0 ? 0 : unsafe reserveRecord(context, map, size)
+}
+
+/// Reserves a record for this run; its address, or 0 where there is no room.
+@_noLocks
+func reserveRecord(_ context: UnsafeMutablePointer<cruntime_context>, _ map: MapView, _ size: UInt64) -> Int64 {
     let table = unsafe reservations(context)
     var index = 0
     while index < Int(CRUNTIME_RESERVATIONS), unsafe table[index].address != 0 { index &+= 1 }

@@ -21,7 +21,7 @@ func tracePrint(
     _ c: UInt64
 ) -> Int64 {
     let size = length & 0xffff_ffff
-    guard let bytes = unsafe readable(context, format, size) else { return 0 }
+    guard let bytes = unsafe readableBytes(context, format, size) else { return 0 }
     let text = unsafe bytes.assumingMemoryBound(to: UInt8.self)
     guard size > 0, unsafe text[Int(size) &- 1] == 0 else { return Failure.invalid }
     return unsafe log(context, text, Int(size) &- 1, TextArguments(list: nil, count: 3, first: a, second: b, third: c))
@@ -37,7 +37,7 @@ func tracePrintList(
     _ dataLength: UInt64
 ) -> Int64 {
     let size = length & 0xffff_ffff
-    guard let bytes = unsafe readable(context, format, size) else { return 0 }
+    guard let bytes = unsafe readableBytes(context, format, size) else { return 0 }
     let text = unsafe bytes.assumingMemoryBound(to: UInt8.self)
     guard size > 0, unsafe text[Int(size) &- 1] == 0 else { return Failure.invalid }
     guard let arguments = unsafe argumentList(context, data, dataLength & 0xffff_ffff) else { return Failure.invalid }
@@ -58,17 +58,17 @@ func printText(
     guard let arguments = unsafe argumentList(context, data, dataLength & 0xffff_ffff) else { return Failure.invalid }
     var length: UInt64 = 0
     while true {
-        guard let byte = unsafe readable(context, format &+ length, 1) else { return 0 }
+        guard let byte = unsafe readableBytes(context, format &+ length, 1) else { return 0 }
         if unsafe byte.assumingMemoryBound(to: UInt8.self)[0] == 0 { break }
         length &+= 1
     }
-    guard let bytes = unsafe readable(context, format, length &+ 1) else { return 0 }
+    guard let bytes = unsafe readableBytes(context, format, length &+ 1) else { return 0 }
     let text = unsafe bytes.assumingMemoryBound(to: UInt8.self)
     var measure = unsafe TextWriter(nil, capacity: 65536)
     let status = unsafe write(&measure, text, Int(length), arguments)
     if status != 0 { return status }
     if size > 0 {
-        guard let place = unsafe writable(context, buffer, size) else { return 0 }
+        guard let place = unsafe writableBytes(context, buffer, size) else { return 0 }
         let to = unsafe place.assumingMemoryBound(to: UInt8.self)
         var writer = unsafe TextWriter(to, capacity: Int(size) &- 1)
         unsafe _ = write(&writer, text, Int(length), arguments)
@@ -111,7 +111,7 @@ private func argumentList(
 ) -> TextArguments? {
     guard length % 8 == 0, length <= 96, length == 0 || data != 0 else { return nil }
     if length == 0 { return unsafe TextArguments(list: nil, count: 0, first: 0, second: 0, third: 0) }
-    guard let bytes = unsafe readable(context, data, length) else { return nil }
+    guard let bytes = unsafe readableBytes(context, data, length) else { return nil }
     return unsafe TextArguments(
         list: bytes.assumingMemoryBound(to: UInt64.self),
         count: Int(length / 8),

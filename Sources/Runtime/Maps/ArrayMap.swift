@@ -30,7 +30,7 @@ extension MapView {
         if flags == UpdateFlag.noExist { return Failure.exists }
         if isReadOnly { return Failure.notPermitted }
         guard isPerCPU, slot < 0 else {
-            unsafe storeWords(element(index, slot: isPerCPU ? slot : 0), value, valueSize)
+            unsafe storeElement(element(index, slot: isPerCPU ? slot : 0), value)
             return 0
         }
         let stride = unsafe Int(descriptor.pointee.value_stride)

@@ -120,7 +120,13 @@ extension MapView {
         if isPerCPU {
             unsafe storeSlots(node, value, slot: slot, isNew: isNew)
         } else {
-            unsafe storeWords(nodeValue(node, slot: 0), value, valueSize)
+            let place = unsafe nodeValue(node, slot: 0)
+            if isNew {
+                unsafe storeWords(place, value, valueSize)
+                unsafe clearLock(place)
+            } else {
+                unsafe storeElement(place, value)
+            }
         }
     }
 

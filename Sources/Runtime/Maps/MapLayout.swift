@@ -134,6 +134,7 @@ struct MapLayout {
         it.value_size = map.valueSize
         it.max_entries = map.maxEntries
         it.flags = map.flags
+        if let lock = map.lock { it.lock = UInt32(lock + 1) }
         it.value_stride = UInt32(alignUp(UInt64(map.valueSize), to: 8))
         it.key_stride = UInt32(alignUp(UInt64(map.keySize), to: 8))
         valuesPart = .guest

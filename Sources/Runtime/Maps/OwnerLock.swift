@@ -17,7 +17,7 @@ enum OwnerLock {
     @_noLocks @inline(__always)
     static func acquire(_ word: UnsafeMutablePointer<UInt32>, _ tid: UInt32) -> Bool {
         if unsafe cruntime_cas32(word, 0, tid) != 0 { return true }
-        return unsafe acquireSlowly(word, tid)
+        return unsafe acquireSlowly(word, tid, patience)
     }
 
     @_noLocks @inline(__always)
@@ -25,8 +25,13 @@ enum OwnerLock {
         unsafe cruntime_store32(word, 0)
     }
 
+    /// The same, for nanoseconds of the caller's choice.
     @_noLocks @inline(never)
-    private static func acquireSlowly(_ word: UnsafeMutablePointer<UInt32>, _ tid: UInt32) -> Bool {
+    static func acquireSlowly(
+        _ word: UnsafeMutablePointer<UInt32>,
+        _ tid: UInt32,
+        _ patience: UInt64
+    ) -> Bool {
         var count: UInt32 = 0
         var start: UInt64 = 0
         var nextCheck: UInt64 = 0

@@ -69,6 +69,7 @@ package struct UserMap {
             unsafe bytes.append(contentsOf: UnsafeRawBufferPointer(start: place, count: size))
             if map.isPerCPU { bytes.append(contentsOf: repeatElement(0, count: ((size + 7) & ~7) - size)) }
         }
+        for index in map.hiddenBytes { bytes[index] = 0 }
         return bytes
     }
 

@@ -90,7 +90,7 @@ extension MapView {
     }
 }
 
-/// Gives back what a run that ends still holds: ring reservations, which are discarded, and its per-CPU slot.
+/// Gives back what a run that ends still holds: ring reservations, which are discarded, its lock and its per-CPU slot.
 @_noLocks
 package func endRun(_ context: UnsafeMutablePointer<cruntime_context>) {
     let reservations = unsafe reservations(context)
@@ -100,6 +100,7 @@ package func endRun(_ context: UnsafeMutablePointer<cruntime_context>) {
         index &+= 1
     }
     unsafe releaseCPUSlot(context)
+    if unsafe context.pointee.effects != 0 { unsafe endLock(context) }
 }
 
 /// The context's table of reservations.

@@ -18,6 +18,8 @@ package struct MapParameters: Sendable {
     package var record: UInt64 = 0
     /// The template of the maps inside a map of maps: one or none.
     package var inner: [MapParameters] = []
+    /// Where a `struct bpf_spin_lock` lies in the value.
+    package var lock: Int?
 
     package init(
         name: String,
@@ -28,7 +30,8 @@ package struct MapParameters: Sendable {
         flags: UInt32 = 0,
         extra: UInt64 = 0,
         contents: [UInt8]? = nil,
-        isFrozen: Bool = false
+        isFrozen: Bool = false,
+        lock: Int? = nil
     ) {
         self.name = name
         self.type = type
@@ -39,6 +42,7 @@ package struct MapParameters: Sendable {
         self.extra = extra
         self.contents = contents
         self.isFrozen = isFrozen
+        self.lock = lock
     }
 
     /// Checks what the kernel's `map_alloc_check` checks, in its order.
@@ -62,7 +66,15 @@ package struct MapParameters: Sendable {
         {
             throw .contentsSize(name, contents.count, UInt64(valueSize) * UInt64(maxEntries))
         }
+        if let lock { try checkLock(lock) }
         return family
+    }
+
+    /// kernel/bpf/syscall.c, `map_check_btf`.
+    private func checkLock(_ offset: Int) throws(SessionError) {
+        guard type == .hash || type == .array else { throw .lockInType(name, type) }
+        guard flags & MapFlag.programAccess == 0, !isFrozen else { throw .lockInReadOnly(name) }
+        guard offset >= 0, offset % 4 == 0, offset + 4 <= Int(valueSize) else { throw .lockOffset(name, offset) }
     }
 
     /// `KMALLOC_MAX_SIZE` (4 MiB), the kernel's limit of an element.

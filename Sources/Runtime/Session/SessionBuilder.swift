@@ -1,5 +1,5 @@
 import CRuntime
-import CSession
+package import CSession
 package import ISA
 
 /// Lays out a session's image and shared segment: maps first, then programs.
@@ -10,6 +10,8 @@ package struct SessionBuilder {
     private let probeCapacity: Int
     private let perfRingSize: UInt32
     private let seed: UInt64
+    /// Where fields of the kernel's task_struct lie, for `bpf_get_current_task`.
+    package var task = csession_task()
     private var maps: [(parameters: MapParameters, layout: MapLayout)] = []
     private var shapes = MapShapes()
     private var isLaidOut = false
@@ -161,6 +163,7 @@ package struct SessionBuilder {
         header.statistic_shards = UInt32(Self.statisticShards)
         header.flags = flags
         header.session_id = randomSeed() | 1
+        header.task = task
         header.owner_tid = ownerTid
         header.owner_pid = ownerPid
         header.maps_offset = UInt64(MemoryLayout<csession_image>.stride)

@@ -58,6 +58,33 @@ package struct SessionError: Error, Sendable {
         )
     }
 
+    static func lockInType(_ name: String, _ type: MapType) -> SessionError {
+        SessionError(
+            .unsupported,
+            name,
+            "values of \(type.name) maps cannot hold a struct bpf_spin_lock",
+            help: "use a hash or array map"
+        )
+    }
+
+    static func lockInReadOnly(_ name: String) -> SessionError {
+        SessionError(
+            .invalid,
+            name,
+            "values that programs may not read and write cannot hold a struct bpf_spin_lock",
+            help: "remove BPF_F_RDONLY_PROG and BPF_F_WRONLY_PROG, or the lock"
+        )
+    }
+
+    static func lockOffset(_ name: String, _ offset: Int) -> SessionError {
+        SessionError(
+            .invalid,
+            name,
+            "a struct bpf_spin_lock at offset \(offset) does not fit into the value",
+            help: "declare it as a field of the value's struct, aligned to 4 bytes"
+        )
+    }
+
     static func ringSize(_ name: String, _ size: UInt32) -> SessionError {
         SessionError(
             .invalid,

@@ -94,6 +94,9 @@ extension SessionView {
         else {
             throw .damaged("image", "a map with \(buckets) buckets")
         }
+        guard map.lock == 0 || isLockPlace(map, family) else {
+            throw .damaged("image", "a lock outside of a map's values")
+        }
         let storage = map.storage == CSESSION_STORAGE_IMAGE.rawValue ? header.image_size : header.shared_size
         guard fits(map.meta_offset, sizes.meta, 1, in: header.shared_size),
             fits(map.keys_offset, sizes.keys, 1, in: header.shared_size),
@@ -101,6 +104,12 @@ extension SessionView {
             stride >= UInt64(family == .programArray || family == .mapArray ? 4 : map.value_size)
         else { throw .damaged("image", "a map lies outside the segments") }
     }
+}
+
+/// Whether a map's lock lies in its values, which programs may write.
+private func isLockPlace(_ map: csession_map, _ family: MapFamily) -> Bool {
+    (map.type == 1 || map.type == 2) && map.storage == CSESSION_STORAGE_SHARED.rawValue && map.lock % 4 == 1
+        && map.value_size >= 4 && map.lock - 1 <= map.value_size - 4
 }
 
 /// Whether `count` records of `stride` bytes at `offset` end within `size`, for any values.

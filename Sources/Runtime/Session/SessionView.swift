@@ -110,6 +110,7 @@ package func prepareContext(_ context: UnsafeMutablePointer<cruntime_context>, _
     unsafe context.pointee.rodata_low = unsafe image &+ header.pointee.rodata.offset
     unsafe context.pointee.rodata_high = unsafe context.pointee.rodata_low &+ header.pointee.rodata.size
     unsafe context.pointee.cpu_slot = -1
+    unsafe abandonRun(context)
     // What was found out for another session: its modules are not listed in this one, its maps are gone.
     if let memo = unsafe StackMemo(context) { memo.forgetAll() }
 }

@@ -72,12 +72,12 @@ extension RuleText {
         "Helpers",
         """
         The helper exists, but not for programs of this type, or it has no meaning in user space: it reads the kernel's own
-        objects (task_struct, sockets, perf counters), changes what the process does, or needs a map type that this runtime
-        does not have. Code behind a condition that is known to be false is not looked at, so a guard with
+        objects (sockets, control groups, perf counters), changes what the process does where nobody allowed it, or needs a map
+        type that this runtime does not have. Code behind a condition that is known to be false is not looked at, so a guard with
         bpf_core_type_exists() or a const volatile option keeps one object good for both.
         """,
-        wrong: "struct task_struct *t = (void *)bpf_get_current_task();",
-        right: "u32 pid = bpf_get_current_pid_tgid() >> 32;",
+        wrong: "bpf_get_task_stack(task, frames, sizeof(frames), 0);",
+        right: "bpf_get_stack(ctx, frames, sizeof(frames), BPF_F_USER_STACK);",
         kernel: "program of this type cannot use helper bpf_…#…",
         fix: "use another helper, or guard the call with an option that is off in user space"
     )

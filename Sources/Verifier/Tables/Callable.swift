@@ -2,7 +2,7 @@ import ISA
 
 /// Whether a program may call a helper.
 ///
-/// In a process: what `Helper.support` says. In the kernel: what Linux 6.18 offers programs of that type
+/// In a process: what `Helper.support` says, and what its user allows. In the kernel: what Linux 6.18 offers programs of that type
 /// (`bpf_verifier_ops.get_func_proto`; how they are attached makes no difference), where it allows nobody to write to
 /// user memory or to replace return values.
 /// Helpers that may wait are only for programs that may, too.
@@ -10,10 +10,16 @@ func mayCall(
     _ helper: Helper,
     _ type: ProgramType,
     isSleepable: Bool,
-    on platform: Subject.Platform = .kernel
+    on platform: Subject.Platform = .kernel,
+    permissions: Set<HelperPermission> = []
 ) -> Bool {
     switch platform {
-    case .userspace: helper.support == .implemented
+    case .userspace:
+        switch helper.support {
+        case .implemented: true
+        case .optional(let permission): permissions.contains(permission)
+        case .refused: false
+        }
     case .kernel:
         ProgramTypes.calling[Int(helper.rawValue)].contains(ProgramTypes(type))
             && (isSleepable || HelperPrototype.of(helper)?.maySleep == false)

@@ -15,9 +15,21 @@ func mayChangeSocketMaps(_ type: ProgramType) -> Bool {
     }
 }
 
-/// Whether the kernel lets a program use a map at all (Linux `check_map_prog_compatibility`).
-func mayUse(_ map: MapFacts, _ type: ProgramType, isSleepable: Bool) -> Bool {
-    if map.spinLock != nil, type == .socketFilter || ProgramTypes.tracing.contains(ProgramTypes(type)) { return false }
+/// Whether a program may use a map at all (Linux `check_map_prog_compatibility`).
+///
+/// In the kernel an interrupt may run a probe on a processor that holds a lock, so probes may not use any. In a process
+/// a probe that interrupts another one of the thread does not run.
+func mayUse(
+    _ map: MapFacts,
+    _ type: ProgramType,
+    isSleepable: Bool,
+    on platform: Subject.Platform = .kernel
+) -> Bool {
+    if map.spinLock != nil, platform == .kernel,
+        type == .socketFilter || ProgramTypes.tracing.contains(ProgramTypes(type))
+    {
+        return false
+    }
     if map.timer != nil, ProgramTypes.tracing.contains(ProgramTypes(type)) { return false }
     switch map.type {
     case .structOps, .unspecified: return false

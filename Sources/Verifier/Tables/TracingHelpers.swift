@@ -10,6 +10,8 @@ extension HelperPrototype {
         Row(.perfProgReadValue, .scalar, .context, .output, .size, traits: .gplOnly),
         Row(.getStack, .atMostSize(argument: 3), .context, .output, .sizeOrZero, .anything, traits: .gplOnly),
         Row(.readBranchRecords, .scalar, .context, .updatedOrNull, .sizeOrZero, .anything, traits: .gplOnly),
+        Row(.probeWriteUser, .scalar, .anything, .input, .size, traits: .gplOnly),
+        Row(.overrideReturn, .scalar, .context, .anything, traits: .gplOnly),
         Row(.getFuncIp, .scalar, .context, traits: .gplOnly),
         Row(.getAttachCookie, .scalar, .context),
     ]

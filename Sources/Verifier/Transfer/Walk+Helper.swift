@@ -42,11 +42,28 @@ extension Walk {
         if instruction.imm == Helper.poisoned || instruction.imm == poisonedExtern {
             throw fail(.unresolvedRelocation, "this code was disabled when the program was relocated")
         }
+        if instruction.imm == Helper.poisonedField {
+            let fields = TaskField.allCases.map(\.rawValue).joined(separator: ", ")
+            throw fail(
+                .unresolvedRelocation,
+                "it reads a field of task_struct that there is none of in userspace; there are \(fields)"
+            )
+        }
         guard let helper = Helper(calledBy: instruction) else {
             throw fail(.unknownHelper, "there is no helper \(instruction.imm) in Linux 6.18")
         }
-        if subject.platform == .userspace, case .refused(let refusal) = helper.support {
-            throw fail(.unavailableHelper, "\(helper.name) cannot run in userspace: \(refusal.reason)")
+        if subject.platform == .userspace {
+            switch helper.support {
+            case .implemented: break
+            case .optional(let permission):
+                if subject.permissions.contains(permission) { break }
+                throw fail(
+                    .unavailableHelper,
+                    "\(helper.name) is for those who allow it: \(permission.meaning); \(permission.option)"
+                )
+            case .refused(let refusal):
+                throw fail(.unavailableHelper, "\(helper.name) cannot run in userspace: \(refusal.reason)")
+            }
         }
         guard let prototype = HelperPrototype.of(helper, for: subject.type) else {
             throw fail(.unavailableHelper, "programs of type \(subject.type.name) cannot call \(helper.name)")
@@ -54,7 +71,8 @@ extension Walk {
         if prototype.maySleep, !subject.isSleepable {
             throw fail(.unavailableHelper, "\(helper.name) may wait; programs that call it must be sleepable")
         }
-        guard mayCall(helper, subject.type, isSleepable: subject.isSleepable, on: subject.platform) else {
+        let (isSleepable, platform, permissions) = (subject.isSleepable, subject.platform, subject.permissions)
+        guard mayCall(helper, subject.type, isSleepable: isSleepable, on: platform, permissions: permissions) else {
             throw fail(.unavailableHelper, "programs of type \(subject.type.name) cannot call \(helper.name)")
         }
         if prototype.isGPLOnly, !subject.isGPL {

@@ -130,7 +130,7 @@ extension Walk {
     private func mapIndex(_ instruction: Instruction) throws(VerifierError) -> Int {
         let index = Int(UInt32(truncatingIfNeeded: instruction.imm))
         guard index < subject.maps.count else { throw fail(.mapType, "there is no map \(index)") }
-        guard mayUse(maps[index], subject.type, isSleepable: subject.isSleepable) else {
+        guard mayUse(maps[index], subject.type, isSleepable: subject.isSleepable, on: subject.platform) else {
             let map = maps[index]
             let what =
                 map.spinLock != nil

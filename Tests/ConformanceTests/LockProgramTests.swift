@@ -1,0 +1,114 @@
+import CLinux
+import CRuntime
+import EngineSupport
+import Foundation
+import ISA
+import Runtime
+import Testing
+import UBPFVM
+
+/// `bpf_spin_lock` in values of arrays and hash maps, on every engine.
+@Suite(EngineTrait(SessionEngine.allCases)) struct LockProgramTests {
+    /// A lock at 4, in 16 bytes.
+    private static let maps = [
+        MapParameters(name: "array", type: .array, keySize: 4, valueSize: 16, maxEntries: 1, lock: 4),
+        MapParameters(name: "hash", type: .hash, keySize: 4, valueSize: 16, maxEntries: 4, lock: 4),
+    ]
+
+    private static let lookup: [Statement] = [
+        .store64(.r10, -8, 0), .loadMap(.r1, 0), .mov64(.r2, .r10), .add64(.r2, -8), .call(.mapLookupElem),
+        .jumpNotEqual(.r0, 0, to: "found"), .mov64(.r0, -1), .exit, .label("found"), .mov64(.r6, .r0),
+    ]
+
+    private static func call(_ helper: Helper) -> [Statement] { [.mov64(.r1, .r6), .add64(.r1, 4), .call(helper)] }
+
+    private func lockWord(_ fixture: SessionFixture) throws -> UnsafeMutablePointer<UInt32> {
+        let value = try #require(MapView(fixture.open(), 0).lookup([UInt32(0)], slot: 0))
+        return value.advanced(by: 4).assumingMemoryBound(to: UInt32.self)
+    }
+
+    @Test func locksAndUnlocks() throws {
+        let fixture = try SessionFixture(maps: Self.maps)
+        let body: [Statement] = [.load32(.r7, .r6, 4), .store64(.r6, 8, 5)]
+        try fixture.add(Self.lookup + Self.call(.spinLock) + body + Self.call(.spinUnlock) + [.mov64(.r0, .r7), .exit])
+        #expect(try fixture.run() == UInt64(cruntime_tid()))
+        #expect(try lockWord(fixture).pointee == 0)
+        #expect(fixture.lastContext.lock == 0 && fixture.lastContext.effects == 0)
+    }
+
+    /// What no verified program does: the lock is given back at the end.
+    @Test func leftLocked() throws {
+        let fixture = try SessionFixture(maps: Self.maps)
+        try fixture.add(Self.lookup + Self.call(.spinLock) + [.mov64(.r0, 1), .exit])
+        #expect(try fixture.run() == 1)
+        #expect(try lockWord(fixture).pointee == 0)
+    }
+
+    @Test func misuse() throws {
+        // Unchecked code relies on a verifier.
+        guard SessionEngine.current != .jit else { return }
+        let programs: [[Statement]] = [
+            Self.call(.spinUnlock), Self.call(.spinLock) + Self.call(.spinLock),
+            [.mov64(.r1, .r6), .add64(.r1, 5), .call(.spinLock)], [.mov64(.r1, 4), .call(.spinLock)],
+            Self.call(.spinLock) + [.mov64(.r1, .r6), .add64(.r1, 8), .call(.spinUnlock)],
+        ]
+        for body in programs {
+            let fixture = try SessionFixture(maps: Self.maps)
+            try fixture.add(Self.lookup + body + [.mov64(.r0, 0), .exit])
+            var kind = TrapKind.none
+            do throws(Trap) { _ = try fixture.run() } catch { kind = error.kind }
+            #expect(kind == .badArgument)
+            #expect(try lockWord(fixture).pointee == 0)
+        }
+    }
+
+    /// A dead holder's lock is taken over; a living one's wait ends, soon, with a trap.
+    @Test func holders() throws {
+        let fixture = try SessionFixture(maps: Self.maps)
+        try fixture.add(Self.lookup + Self.call(.spinLock) + Self.call(.spinUnlock) + [.mov64(.r0, 7), .exit])
+        _ = try fixture.run()
+        // No thread has such a number (PID_MAX_LIMIT is 2^22).
+        try lockWord(fixture).pointee = 0x7fff_fff0
+        let clock = ContinuousClock()
+        let start = clock.now
+        #expect(try fixture.run() == 7)
+        #expect(clock.now - start < .milliseconds(100))
+        guard SessionEngine.current != .jit else { return }
+        // Another process, which lives, and then is killed.
+        let holder = Process()
+        holder.executableURL = URL(filePath: "/bin/sleep")
+        holder.arguments = ["100"]
+        try holder.run()
+        defer { holder.terminate() }
+        try lockWord(fixture).pointee = UInt32(holder.processIdentifier)
+        let passed = clock.measure {
+            var kind = TrapKind.none
+            do throws(Trap) { _ = try fixture.run() } catch { kind = error.kind }
+            #expect(kind == .lockHeld)
+        }
+        #expect(passed > .milliseconds(40) && passed < .milliseconds(500))
+        #expect(try lockWord(fixture).pointee == UInt32(holder.processIdentifier))
+        kill(holder.processIdentifier, SIGKILL)
+        holder.waitUntilExit()
+        #expect(try fixture.run() == 7)
+        #expect(try lockWord(fixture).pointee == 0)
+    }
+
+    /// Copies leave the lock as it is, and nobody sees it.
+    @Test(arguments: [0, 1]) func copies(_ map: Int) throws {
+        let fixture = try SessionFixture(maps: Self.maps)
+        // An update from r10-32 of key 0; flags in r4.
+        try fixture.add([
+            .store64(.r10, -8, 0), .loadImm64(.r1, -1), .store64(.r10, -32, .r1), .store64(.r10, -24, .r1),
+            .loadMap(.r1, Int32(map)), .mov64(.r2, .r10), .add64(.r2, -8), .mov64(.r3, .r10), .add64(.r3, -32),
+            .mov64(.r4, 0), .call(.mapUpdateElem), .mov64(.r6, .r0),
+            .loadMap(.r1, Int32(map)), .mov64(.r2, .r10), .add64(.r2, -8), .mov64(.r3, .r10), .add64(.r3, -32),
+            .mov64(.r4, 2), .call(.mapUpdateElem), .or64(.r6, .r0), .mov64(.r0, .r6), .exit,
+        ])
+        #expect(try fixture.run() == 0)
+        let value = try #require(MapView(fixture.open(), map).lookup([UInt32(0)], slot: 0))
+        let words = (0..<4).map { value.load(fromByteOffset: 4 * $0, as: UInt32.self) }
+        #expect(words == [.max, 0, .max, .max])
+        #expect(MapView(fixture.open(), map).hiddenBytes == 4..<8)
+    }
+}
