@@ -62,6 +62,37 @@ package struct TestRun {
         return finish(report, coverage)
     }
 
+    /// Runs all, and again whenever a file beside the case files or their objects changes; `runs` times in all.
+    package func watch(runs: Int = .max) {
+        for run in 1...runs {
+            // As of before the run: what changes during it counts.
+            let directories = directories
+            let seen = Watch(directories: directories)
+            _ = execute()
+            if run == runs { return }
+            let names = directories.sorted().joined(separator: ", ")
+            Messages(isQuiet: options.isQuiet, isVerbose: false).status("waiting for changes in \(names); Ctrl-C ends")
+            seen.awaitChange(in: directories)
+        }
+    }
+
+    /// Where the case files are, and what they test.
+    private var directories: Set<String> {
+        var found: Set<String> = []
+        for path in options.files {
+            found.insert(Self.directory(of: path))
+            if let file = try? Self.read(path) {
+                found.insert(Self.directory(of: Self.place(of: file.object, beside: path)))
+            }
+        }
+        return found
+    }
+
+    private static func directory(of path: String) -> String {
+        guard let slash = path.lastIndex(of: "/") else { return "." }
+        return slash == path.startIndex ? "/" : String(path[..<slash])
+    }
+
     private func finish(_ report: Report, _ coverage: Coverage) -> Int32 {
         do throws(Failure) {
             try write(report.text(options.format, isQuiet: options.isQuiet), to: options.output)
@@ -159,10 +190,13 @@ package struct TestRun {
 
     /// An object or source, relative to the case file, or a tool's name.
     private func load(_ path: String, beside file: String) throws(Failure) -> BPFObject {
+        BPFObject(try LoadedProgram.load(Self.place(of: path, beside: file), installation))
+    }
+
+    private static func place(of path: String, beside file: String) -> String {
         let slash = file.lastIndex(of: "/")
         let near = path.hasPrefix("/") ? path : (slash.map { String(file[...$0]) } ?? "") + path
-        let found = unsafe access(near, R_OK) == 0 ? near : path
-        return BPFObject(try LoadedProgram.load(found, installation))
+        return unsafe access(near, R_OK) == 0 ? near : path
     }
 
     private static func contents(_ path: String) -> String? {

@@ -51,6 +51,9 @@ struct TestCommand: ParsableCommand {
     @Flag(name: [.customShort("q"), .long], help: "Show failed cases only.")
     var quiet = false
 
+    @Flag(help: "Run again whenever a file beside the case files or what they test changes.")
+    var watch = false
+
     func run() throws {
         var options = TestOptions()
         options.files = files
@@ -72,6 +75,7 @@ struct TestCommand: ParsableCommand {
         if engine != .interpreter, coverage || lcov != nil || minimumCoverage != nil {
             leave(.usage("coverage is counted by the interpreter only", help: "leave --engine away"))
         }
+        if watch { TestRun(options, Installation.current).watch() }
         throw ExitCode(TestRun(options, Installation.current).execute())
     }
 }

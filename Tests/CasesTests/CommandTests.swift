@@ -2,6 +2,7 @@ import Foundation
 import Testing
 
 @testable import Cases
+@testable import Controller
 
 #if canImport(FoundationXML)
 import FoundationXML
@@ -56,6 +57,32 @@ import FoundationXML
           run thrice(1)
           returns 1
         """
+
+    @Test func aChangeRunsAllAgain() throws {
+        let cases = "case twice\n  run twice(4)\n  returns 8\n"
+        let workshop = try workshop(cases)
+        try workshop.write("none\n", "report")
+        let (report, notes, source) = (workshop.path("report"), workshop.path("notes.txt"), workshop.path("x.bpf.c"))
+        let writer = Thread {
+            // Only once it waits: the first run's report is there.
+            for _ in 0..<3000 {
+                if (try? String(contentsOfFile: report, encoding: .utf8))?.contains("1 passed") == true { break }
+                usleep(10_000)
+            }
+            // What is no source does not count: it is the change behind it that ends the waiting.
+            try? "".write(toFile: notes, atomically: true, encoding: .utf8)
+            usleep(500_000)
+            try? Self.source.replacing("n * 2", with: "n * 3").write(toFile: source, atomically: true, encoding: .utf8)
+        }
+        writer.start()
+        var options = TestOptions()
+        options.files = [workshop.path("x.bpftest")]
+        options.output = workshop.path("report")
+        options.isQuiet = true
+        TestRun(options, Installation(binaries: workshop.path("bin"))).watch(runs: 2)
+        let text = try workshop.read("report")
+        #expect(text.contains("1 failed"), "\(text)")
+    }
 
     @Test func textSaysWhatWasFound() throws {
         let workshop = try workshop(mixed)
