@@ -12,7 +12,7 @@ tools := $(patsubst bpf/%.bpf.c,dist/share/ubpf/tools/%.bpf.o,$(wildcard bpf/*.b
 demos := $(BUILD)/demo/leaky $(BUILD)/demo/leaky-omit-frame-pointer
 benches := $(addprefix $(BUILD)/bench/,malloc-loop attach-target hit-loop throw-loop hit.bpf.o)
 
-.PHONY: help deps build test demo bench bench-vm bench-vm-instructions vm-bench-programs torture fuzz lint format install uninstall clean \
+.PHONY: help deps build test demo bench bench-vm bench-vm-instructions vm-bench-programs torture torture-maps fuzz lint format install uninstall clean \
 	swift-products build-static-stdlib bpf demos bench-programs dist-tree
 
 help: ## this list
@@ -101,6 +101,10 @@ bench: build bench-programs ## our numbers beside heaptrack's and the kernel's
 torture: build ## attach to real processes under load and leave them again, at full size (an hour)
 	@scripts/deps test
 	@scripts/torture
+
+torture-maps: ## maps at full size: a million random operations on each type, 11,000 kills, ten million ring records (half an hour)
+	@scripts/deps test
+	@scripts/torture-maps
 
 fuzz: build ## random programs on all engines and the verifier, and libFuzzer on what reads input, FUZZ_SECONDS (60) each
 	@scripts/fuzz

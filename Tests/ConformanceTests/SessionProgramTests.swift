@@ -96,6 +96,48 @@ import UBPFVM
         #expect(throws: Trap(.badArgument, instruction: 2, value: 1)) { try fixture.run(1) }
     }
 
+    /// Each run has one slot, whichever lookup takes it; another thread's is another one.
+    @Test(arguments: [Int32(8), 24]) func perCPUElementsAreOfTheRunsSlot(_ size: Int32) throws {
+        let map = MapParameters(
+            name: "percpu",
+            type: .perCPUArray,
+            keySize: 4,
+            valueSize: UInt32(size),
+            maxEntries: 3
+        )
+        let fixture = try SessionFixture(maps: [map, Self.hash])
+        let lookup = { (key: Int64) -> [Statement] in
+            [
+                .store32(.r10, -4, key), .loadMap(.r1, 0), .mov64(.r2, .r10), .add64(.r2, -4), .call(.mapLookupElem),
+            ]
+        }
+        let add = { (key: Int64, by: Int64) -> [Statement] in
+            lookup(key) + [
+                .jumpEqual(.r0, 0, to: "none"), .load64(.r1, .r0, size - 8), .add64(.r1, by),
+                .store64(.r0, size - 8, .r1),
+            ]
+        }
+        // r6 to r9 live across the lookups.
+        let start: [Statement] = [.mov64(.r6, 1), .mov64(.r7, 2), .mov64(.r8, 4), .mov64(.r9, 8)]
+        let end: [Statement] = [
+            .mov64(.r0, .r6), .add64(.r0, .r7), .add64(.r0, .r8), .add64(.r0, .r9), .exit, .label("none"),
+            .mov64(.r0, -1), .exit,
+        ]
+        try fixture.add(start + add(2, 5) + add(0, 7) + add(2, 1) + end)
+        try fixture.add(start + add(3, 1) + end)
+        #expect(try fixture.run(0) == 15)
+        #expect(try fixture.run(0) == 15)
+        #expect(try fixture.run(1) == UInt64.max)
+        let view = MapView(fixture.open(), 0)
+        for (key, total) in [(0, 14), (1, 0), (2, 12)] as [(UInt32, UInt64)] {
+            let values = try (0..<2).map { slot -> UInt64 in
+                try #require(view.lookup([key], slot: slot)).load(fromByteOffset: Int(size) - 8, as: UInt64.self)
+            }
+            #expect(values.reduce(0, +) == total)
+        }
+        #expect(fixture.lastContext.cpu_slot == -1)
+    }
+
     /// r0 = bpf_loop(count, f, &sum, flags); sum in the upper half.
     private func loop(_ count: Int64, flags: Int64 = 0, stopAt: Int64 = -1) throws -> (result: Int64, sum: UInt64) {
         let fixture = try SessionFixture(maps: [Self.array])

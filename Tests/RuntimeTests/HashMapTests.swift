@@ -49,7 +49,9 @@ import Testing
         var live: [UInt64] = []
         var random = TestRandom(state: 3)
         var lost = 0
-        for round in 0..<1_000_000 {
+        // Ten million with UBPF_TORTURE=1.
+        let rounds = ProcessInfo.processInfo.environment["UBPF_TORTURE"] == "1" ? 10_000_000 : 1_000_000
+        for round in 0..<rounds {
             if live.count < 5000 || (live.count < 10_000 && random.next(2) == 0) {
                 let key = 0x7f00_0000_0000 + (UInt64(round) * 48)
                 if map.set(key, UInt64(round)) != 0 { lost += 1 } else { live.append(key) }
@@ -61,6 +63,7 @@ import Testing
                 if map.remove(key) != 0 { lost += 1 }
             }
         }
+        print("\(rounds) operations of churn: \(lost) keys lost")
         #expect(lost == 0)
         #expect(live.allSatisfy { map.get($0) != nil })
         #expect(map.keys().count == live.count)

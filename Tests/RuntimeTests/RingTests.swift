@@ -54,7 +54,8 @@ import Testing
         let done = Counter()
         let written = Counter()
         let producers = 16
-        let perProducer = 20_000
+        // Ten million records with UBPF_TORTURE=1.
+        let perProducer = ProcessInfo.processInfo.environment["UBPF_TORTURE"] == "1" ? 625_000 : 20_000
         let reader = DispatchGroup()
         let state = ReaderState(producers)
         reader.enter()
@@ -93,6 +94,9 @@ import Testing
         #expect(state.damaged == 0)
         #expect(state.records == written.value)
         #expect(written.value + Int(state.dropped) == producers * perProducer)
+        print(
+            "\(producers) producers, \(producers * perProducer) records: \(state.records) read, \(state.dropped) counted as lost"
+        )
     }
 
     private final class ReaderState: @unchecked Sendable {

@@ -122,6 +122,7 @@ enum {
     CRUNTIME_CONTEXT_WRITABLE = offsetof(struct cruntime_context, context_writable),
     CRUNTIME_BUDGET = offsetof(struct cruntime_context, budget),
     CRUNTIME_PID_TGID = offsetof(struct cruntime_context, pid_tgid),
+    CRUNTIME_CPU_SLOT = offsetof(struct cruntime_context, cpu_slot),
     CRUNTIME_TRAP = offsetof(struct cruntime_context, trap),
     CRUNTIME_MACHINE_STACK = offsetof(struct cruntime_context, machine_stack),
     CRUNTIME_MACHINE_SCRATCH = offsetof(struct cruntime_context, machine_scratch),

@@ -10,6 +10,7 @@ enum ContextOffset {
     static var stackPointer: Int32 { Int32(truncatingIfNeeded: CRUNTIME_MACHINE_STACK) }
     static var budget: Int32 { Int32(truncatingIfNeeded: CRUNTIME_BUDGET) }
     static var pidTgid: Int32 { Int32(truncatingIfNeeded: CRUNTIME_PID_TGID) }
+    static var cpuSlot: Int32 { Int32(truncatingIfNeeded: CRUNTIME_CPU_SLOT) }
     static var trapKind: Int32 { Int32(truncatingIfNeeded: CRUNTIME_TRAP) }
     static var trapInstruction: Int32 { trapKind + 4 }
     static var trapValue: Int32 { trapKind + 8 }

@@ -142,14 +142,34 @@ extension Lowering {
         }
     }
 
-    /// `bpf_map_lookup_elem` of an array that is known here: an index check and an addition.
+    /// rax += the run's per-CPU slot times `block`; r1 to r5 are lost where the slot is taken now.
+    private mutating func addSlot(_ block: UInt64) {
+        let (ready, owned) = (asm.makeLabel(), asm.makeLabel())
+        asm.loadZero(.r11, .base(.r12, ContextOffset.cpuSlot), .b32)
+        asm.test(.r11, .r11, .w32)
+        asm.jumpShort(.notSign, owned)
+        asm.store(.base(.r12, ContextOffset.scratch), .rax)
+        unsafe callRuntime(address(of: cpuSlotEntry))
+        asm.mov(.r11, .rax)
+        asm.load(.rax, .base(.r12, ContextOffset.scratch))
+        asm.jumpShort(ready)
+        asm.bind(owned)
+        // Without the mark of a slot that is shared.
+        asm.alu(.and, .r11, 0xffff, .w32)
+        asm.bind(ready)
+        asm.multiply(.r11, .r11, Int32(truncatingIfNeeded: block))
+        asm.alu(.add, .rax, .r11)
+    }
+
+    /// `bpf_map_lookup_elem` of an array that is known here: an index check and an addition, in a PERCPU_ARRAY two.
     private mutating func inlineArrayLookup() -> Bool {
         guard let session = options.session, let handle = constant(1),
-            let map = session.map(handle: UInt64(bitPattern: handle)), case .array? = map.family, !map.isPerCPU
+            let map = session.map(handle: UInt64(bitPattern: handle)), case .array? = map.family
         else { return false }
         let values = map.elementsAddress
         let stride = map.elementStride
-        guard stride <= UInt64(Int32.max) else { return false }
+        let block = map.isPerCPU ? map.elementBlock : 0
+        guard stride <= UInt64(Int32.max), block <= UInt64(Int32.max) else { return false }
         // First what goes on living; the key's address is made last, so that nothing moves under it.
         settleAll(layout.live[index + 1] & ~0b11_1111)
         let at = location(2, 0, .b32, isWrite: false)
@@ -162,6 +182,7 @@ extension Lowering {
         } else {
             asm.multiply(.rax, .rax, Int32(truncatingIfNeeded: stride))
         }
+        if map.isPerCPU { addSlot(block) }
         asm.mov(.r11, values)
         asm.alu(.add, .rax, .r11)
         asm.jumpShort(done)

@@ -28,6 +28,12 @@ let callAddressEntry: HelperEntry = { r1, r2, r3, r4, r5, context in
     return unsafe callHelper(context, helper, r1, r2, r3, r4, r5)
 }
 
+/// The run's per-CPU slot, taken now; only asked for by programs of a session.
+let cpuSlotEntry: HelperEntry = { _, _, _, _, _, context in
+    guard let session = unsafe SessionView(context) else { return 0 }
+    return unsafe UInt64(takeCPUSlot(context, session))
+}
+
 /// Bytes of native stack that `bpf_for_each_map_elem` needs; a multiple of 16.
 let forEachRoom = (MemoryLayout<ForEachState>.size + 15) & ~15
 

@@ -13,6 +13,8 @@ extension MapView {
 
     /// Address of the first element of an ARRAY, for code that computes the others'.
     package var elementsAddress: UInt64 { unsafe UInt64(UInt(bitPattern: values(0))) }
+    /// Bytes from one slot's elements to the next one's, in per-CPU maps.
+    package var elementBlock: UInt64 { perCPUBlock(UInt64(maxEntries), stride: elementStride) }
     /// Bytes from one element to the next.
     package var elementStride: UInt64 { unsafe UInt64(descriptor.pointee.value_stride) }
 

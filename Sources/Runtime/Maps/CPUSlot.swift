@@ -13,6 +13,12 @@ func cpuSlot(_ context: UnsafeMutablePointer<cruntime_context>, _ session: Sessi
     return unsafe acquireCPUSlot(context, session)
 }
 
+/// The same for generated code, which has looked in the context before.
+@_noLocks
+package func takeCPUSlot(_ context: UnsafeMutablePointer<cruntime_context>, _ session: SessionView) -> Int {
+    unsafe cpuSlot(context, session)
+}
+
 /// Set in `cpu_slot` for a slot that is shared and not this run's to release.
 private var sharedSlotFlag: Int32 {
     @_noLocks get { 0x1_0000 }
