@@ -39,6 +39,8 @@ static struct cpatch_state *adopt(uint32_t index, uint32_t tid) {
     struct cpatch_state *state = states[index].state;
     if (state == NULL) return NULL;
     state->context.pid_tgid = cpatch_the_process.pid << 32 | tid;
+    // Thread ids are given out again; by then the clock has gone on.
+    state->context.thread_token = cruntime_monotonic_ns();
     // In a forked child, the parent goes on counting where this state did.
     if (state->epoch != cpatch_the_process.epoch) {
         state->prepared = 0;

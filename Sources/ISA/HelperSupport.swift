@@ -65,7 +65,8 @@ extension Helper {
             .ringbufReserve, .strncmp, .mapUpdateElem, .getStack, .ringbufOutput, .forEachMapElem, .loop,
             .perfEventOutput, .getNumaNodeId, .jiffies64, .strtol, .strtoul, .copyFromUser, .snprintf, .traceVprintk,
             .getNsCurrentPidTgid, .iterNumNew, .iterNumNext, .iterNumDestroy, .mapPushElem, .mapPopElem, .mapPeekElem,
-            .mapLookupPercpuElem, .getCurrentTask, .getCurrentTaskBtf, .spinLock, .spinUnlock, .sendSignal,
+            .mapLookupPercpuElem, .taskStorageGet, .taskStorageDelete, .getCurrentTask, .getCurrentTaskBtf, .spinLock,
+            .spinUnlock, .sendSignal,
             .sendSignalThread, .dynptrFromMem,
             .ringbufReserveDynptr, .ringbufSubmitDynptr, .ringbufDiscardDynptr, .dynptrRead, .dynptrWrite, .dynptrData:
             .implemented
@@ -101,7 +102,7 @@ extension Helper {
         case .getLocalStorage, .sysctlGetName, .sysctlGetCurrentValue,
             .sysctlGetNewValue, .sysctlSetNewValue, .seqPrintf, .snprintfBtf, .kptrXchg,
             .seqWrite, .inodeStorageGet, .inodeStorageDelete, .dPath, .seqPrintfBtf, .perCpuPtr, .thisCpuPtr,
-            .taskStorageGet, .taskStorageDelete, .bprmOptsSet, .imaInodeHash, .sysBpf, .btfFindByNameKind,
+            .bprmOptsSet, .imaInodeHash, .sysBpf, .btfFindByNameKind,
             .sysClose, .kallsymsLookupName, .getRetval, .imaFileHash, .cgrpStorageGet, .cgrpStorageDelete:
             .refused(.kernel)
         case .timerInit, .timerSetCallback, .timerStart, .timerCancel: .refused(.timers)

@@ -108,6 +108,13 @@ package final class SessionFixture {
         set { context.pointee.pid_tgid = newValue << 32 | context.pointee.pid_tgid & 0xffff_ffff }
     }
 
+    /// Has programs run as another thread.
+    package func setThread(id: UInt32, token: UInt64) {
+        _ = open()
+        context.pointee.pid_tgid = UInt64(id)
+        context.pointee.thread_token = token
+    }
+
     /// Gives programs a packet, and a `struct xdp_md` that says where it is.
     package func setPacket(_ range: Range<UInt64>) {
         packet = range

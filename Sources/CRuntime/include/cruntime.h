@@ -80,7 +80,7 @@ struct cruntime_context {
     uint64_t keys_low, keys_high;        // keys of hash maps: read only
     // Where the program belongs to an embedder: addresses of its helpers by number, 0 for none. There are no other helpers then.
     const uint64_t *_Nullable user_helpers;
-    uint64_t reserved;
+    uint64_t thread_token;  // of the thread that runs this: no two threads have the same
     struct cruntime_reservation reservations[CRUNTIME_RESERVATIONS];
     struct cruntime_observer *_Nullable observer;  // of interpreted runs; null for none
     // For compiled code: the stack pointer that a trap returns to, and a spill.

@@ -55,6 +55,8 @@ package func helperEntry(_ number: UInt32) -> HelperEntry? {
     case 132: { unsafe r0(ringBufferFinish($5, $0, $1, discards: false)) }
     case 133: { unsafe r0(ringBufferFinish($5, $0, $1, discards: true)) }
     case 134: { unsafe r0(ringBufferQuery($5, $0, $1)) }
+    case 156: { unsafe r0(taskStorageGet($5, $0, $1, $2, $3)) }
+    case 157: { unsafe r0(taskStorageDelete($5, $0, $1)) }
     case 160: { _, _, _, _, _, _ in cruntime_coarse_ns() }
     case 165: { unsafe r0(printText($5, $0, $1, $2, $3, $4)) }
     case 173: { unsafe $5.pointee.function_ip }

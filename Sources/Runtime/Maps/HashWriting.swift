@@ -111,6 +111,7 @@ extension MapView {
         unsafe storeWords(UnsafeMutableRawPointer(words + 2), key, keySize)
         unsafe storeValue(node, value, slot: slot, isNew: true)
         if evicts { unsafe cruntime_store32(usedWord(node), 0) }
+        if isTaskStorage { unsafe cruntime_store64(token(node), 0) }
         unsafe cruntime_store32(words, next)
         unsafe cruntime_store32(words + 1, place.mark)
     }

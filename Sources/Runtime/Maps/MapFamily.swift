@@ -2,7 +2,7 @@ package import ISA
 
 /// The kinds of map that this runtime has; which of a kind's forms a map has, its type says (`isPerCPU`, `evicts`).
 package enum MapFamily: Sendable {
-    /// HASH, LRU_HASH, their per-CPU forms, and HASH_OF_MAPS.
+    /// HASH, LRU_HASH, their per-CPU forms, HASH_OF_MAPS and TASK_STORAGE.
     case hash
     /// ARRAY and PERCPU_ARRAY.
     case array
@@ -15,7 +15,7 @@ package enum MapFamily: Sendable {
     /// Nil for a type that only the kernel has.
     package init?(_ type: MapType) {
         switch type {
-        case .hash, .perCPUHash, .lruHash, .lruPerCPUHash, .hashOfMaps: self = .hash
+        case .hash, .perCPUHash, .lruHash, .lruPerCPUHash, .hashOfMaps, .taskStorage: self = .hash
         case .array, .perCPUArray: self = .array
         case .queue, .stack: self = .queue
         case .bloomFilter: self = .bloomFilter
@@ -27,7 +27,7 @@ package enum MapFamily: Sendable {
         case .arrayOfMaps: self = .mapArray
         case .unspecified, .cgroupArray, .devMap, .sockMap, .cpuMap, .xskMap, .sockHash,
             .cgroupStorage, .reusePortSockArray, .perCPUCgroupStorage, .socketStorage, .devMapHash, .structOps,
-            .inodeStorage, .taskStorage, .userRingBuffer, .cgroupLocalStorage, .arena:
+            .inodeStorage, .userRingBuffer, .cgroupLocalStorage, .arena:
             return nil
         }
     }
@@ -36,7 +36,7 @@ package enum MapFamily: Sendable {
     @_noLocks
     package init?(number: UInt32) {
         switch number {
-        case 1, 5, 9, 10, 13: self = .hash
+        case 1, 5, 9, 10, 13, 29: self = .hash
         case 2, 6: self = .array
         case 22, 23: self = .queue
         case 30: self = .bloomFilter

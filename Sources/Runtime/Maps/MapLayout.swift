@@ -93,6 +93,8 @@ struct MapSizes {
         switch family {
         case .hash, .lpmTrie:
             meta = hashBucketsOffset(map.bucket_count) + buckets * MetaSize.hashBucket
+            // Zeros that a new value starts with.
+            if map.type == taskStorageType { meta += stride }
             if case .lpmTrie = family { meta = alignUp(meta, to: 8) + UInt64(map.key_size / 8 + 1) * 8 }
             keys = nodes * UInt64(map.key_stride)
             values = isPerCPU ? perCPUBlock(nodes, stride: stride) * UInt64(cpuCount) : nodes * stride
@@ -132,13 +134,13 @@ struct MapLayout {
         it.type = map.type.rawValue
         it.key_size = map.keySize
         it.value_size = map.valueSize
-        it.max_entries = map.maxEntries
+        it.max_entries = map.type == .taskStorage ? taskLimit : map.maxEntries
         it.flags = map.flags
         if let lock = map.lock { it.lock = UInt32(lock + 1) }
         it.value_stride = UInt32(alignUp(UInt64(map.valueSize), to: 8))
         it.key_stride = UInt32(alignUp(UInt64(map.keySize), to: 8))
         valuesPart = .guest
-        let entries = UInt64(map.maxEntries)
+        let entries = UInt64(it.max_entries)
         switch family {
         case .hash, .lpmTrie:
             let buckets = Self.powerOfTwo(entries)
@@ -150,6 +152,8 @@ struct MapLayout {
             it.key_stride += UInt32(MetaSize.hashNode)
             // The word of `usedWord`.
             if map.type.isLRU { it.key_stride += 8 }
+            // The owner's token.
+            if map.type == .taskStorage { it.key_stride += 8 }
             // Programs do not write which maps are inside.
             if map.type.holdsMaps { valuesPart = .meta }
         case .array:

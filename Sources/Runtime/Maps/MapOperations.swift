@@ -7,7 +7,7 @@ extension MapView {
     var hasElements: Bool {
         @_noLocks get {
             switch family {
-            case .hash, .array, .lpmTrie: !holdsMaps
+            case .hash, .array, .lpmTrie: !holdsMaps && !isTaskStorage
             case .queue, .bloomFilter, .programArray, .mapArray, .perfEventArray, .stackTrace, .ringBuffer, nil: false
             }
         }
@@ -17,7 +17,7 @@ extension MapView {
     package var isIterable: Bool {
         @_noLocks get {
             switch family {
-            case .hash, .array: !holdsMaps
+            case .hash, .array: !holdsMaps && !isTaskStorage
             case .lpmTrie, .queue, .bloomFilter, .programArray, .mapArray, .perfEventArray, .stackTrace, .ringBuffer,
                 nil:
                 false

@@ -28,7 +28,7 @@ extension UserMap {
 
     private var batches: Batches {
         switch map.family {
-        case .hash: .buckets
+        case .hash: map.isTaskStorage ? .none : .buckets
         case .array, .mapArray: .keys(deletes: false)
         case .lpmTrie: .keys(deletes: true)
         case .queue, .bloomFilter, .programArray, .stackTrace, .perfEventArray, .ringBuffer, nil: .none

@@ -142,6 +142,7 @@ package struct UserMap {
     package func nextKey(_ key: [UInt8]?) -> (status: Int64, key: [UInt8]) {
         if !mayRead { return (Failure.notPermitted, []) }
         if case .ringBuffer = map.family { return (Self.notSupported, []) }
+        if map.isTaskStorage, key == nil { map.sweepAll(tid) }
         var next = [UInt8](repeating: 0, count: keyBytes + 8)
         let status = unsafe fill(&next) { next in
             guard let key else { return unsafe map.nextKey(nil, into: next) }
@@ -160,7 +161,7 @@ package struct UserMap {
             var bytes = [UInt8](repeating: 0, count: Int(map.valueSize) + 8)
             let status = unsafe fill(&bytes) { unsafe map.pop($0, tid: tid) }
             return (status, Array(bytes.prefix(Int(map.valueSize))))
-        case .hash where !map.holdsMaps:
+        case .hash where !map.holdsMaps && !map.isTaskStorage:
             var value: [UInt8] = []
             let status = unsafe with(key) { key in
                 unsafe map.hashTake(key, tid: tid) { node in

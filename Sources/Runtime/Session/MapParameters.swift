@@ -49,6 +49,7 @@ package struct MapParameters: Sendable {
     func check() throws(SessionError) -> MapFamily {
         guard let family = MapFamily(type) else { throw .mapType(name, type) }
         switch family {
+        case .hash where type == .taskStorage: try checkTaskStorage()
         case .hash: try checkHash(perCPU: type.isPerCPU)
         case .array: try checkArray(perCPU: type.isPerCPU)
         case .queue: try checkQueue()
@@ -104,6 +105,17 @@ package struct MapParameters: Sendable {
         }
     }
 
+    /// kernel/bpf/bpf_local_storage.c, `bpf_local_storage_map_alloc_check`.
+    private func checkTaskStorage() throws(SessionError) {
+        try allow(MapFlag.noPreallocation)
+        if flags & MapFlag.noPreallocation == 0 { throw .preallocated(name, "a TASK_STORAGE") }
+        if maxEntries != 0 { throw .entries(name, maxEntries) }
+        if keySize != 4 { throw .keySize(name, keySize, "4") }
+        if valueSize == 0 { throw .valueSize(name, 0, "at least 1") }
+        // BPF_LOCAL_STORAGE_MAX_VALUE_SIZE, with a `struct bpf_local_storage_elem` of 64 bytes.
+        if valueSize > 0xffff - 64 { throw .elementTooBig(name, UInt64(valueSize), 0xffff - 64) }
+    }
+
     /// kernel/bpf/arraymap.c, `array_map_alloc_check`.
     private func checkArray(perCPU: Bool) throws(SessionError) {
         try allow(
@@ -141,7 +153,7 @@ package struct MapParameters: Sendable {
     private func checkTrie() throws(SessionError) {
         try allow(MapFlag.noPreallocation | MapFlag.numaNode | MapFlag.userAccess | MapFlag.programAccess)
         if maxEntries == 0 { throw .noEntries(name) }
-        if flags & MapFlag.noPreallocation == 0 { throw .preallocated(name) }
+        if flags & MapFlag.noPreallocation == 0 { throw .preallocated(name, "an LPM_TRIE") }
         if keySize < 5 || keySize > 4 + 256 { throw .keySize(name, keySize, "5 to 260") }
         if valueSize == 0 { throw .valueSize(name, 0, "at least 1") }
         if UInt64(valueSize) > Self.elementLimit - 512 {

@@ -109,7 +109,7 @@ package struct SessionError: Error, Sendable {
             name,
             "map type \(mapTypeName(type)) is not supported in user space",
             help:
-                "use a hash, array, LPM_TRIE, QUEUE, STACK, BLOOM_FILTER, STACK_TRACE, RINGBUF, PERF_EVENT_ARRAY, PROG_ARRAY or a map of maps"
+                "use a hash, array, LPM_TRIE, QUEUE, STACK, BLOOM_FILTER, STACK_TRACE, RINGBUF, PERF_EVENT_ARRAY, PROG_ARRAY, TASK_STORAGE or a map of maps"
         )
     }
 
@@ -135,11 +135,20 @@ package struct SessionError: Error, Sendable {
         SessionError(.invalid, name, "map_extra is \(extra)", help: "for this type it must be \(expected)")
     }
 
-    static func preallocated(_ name: String) -> SessionError {
+    static func entries(_ name: String, _ entries: UInt32) -> SessionError {
         SessionError(
             .invalid,
             name,
-            "an LPM_TRIE without BPF_F_NO_PREALLOC",
+            "max_entries is \(entries), must be 0",
+            help: "leave max_entries out: there is an element for each thread"
+        )
+    }
+
+    static func preallocated(_ name: String, _ type: String) -> SessionError {
+        SessionError(
+            .invalid,
+            name,
+            "\(type) without BPF_F_NO_PREALLOC",
             help: "set map_flags to BPF_F_NO_PREALLOC, as the kernel demands"
         )
     }

@@ -72,7 +72,7 @@ extension SessionView {
         switch family {
         case .hash, .lpmTrie:
             needsBuckets = true
-            keyRoom += MetaSize.hashNode + (map.type == 9 || map.type == 10 ? 8 : 0)
+            keyRoom += MetaSize.hashNode + (map.type == 9 || map.type == 10 || map.type == taskStorageType ? 8 : 0)
             guard family == .hash || (map.key_size > 4 && map.key_size <= 4 + 256) else {
                 throw .damaged("image", "an LPM trie with keys of \(map.key_size) bytes")
             }
