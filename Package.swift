@@ -230,6 +230,12 @@ let testTargets: [Target] = [
         swiftSettings: testing
     ),
     .executableTarget(
+        name: "helper-bench",
+        dependencies: ["ISA", "Runtime", "UBPFVM", "JIT", "CSession", "CRuntime"],
+        path: "Benchmarks/helpers",
+        swiftSettings: testing
+    ),
+    .executableTarget(
         name: "map-bench",
         dependencies: ["ISA", "Runtime", "UBPFVM", "JIT", "Kernel", "CSession", "CRuntime"],
         path: "Benchmarks/maps",

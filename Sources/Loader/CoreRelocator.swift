@@ -104,8 +104,8 @@ private struct CoreRelocator {
                 result = (match.bitOffset, answer)
             }
         }
-        if isInProcess, kind == .fieldByteOffset, text == "task_struct", !isTaskField(spec) {
-            return CoreAnswer(original: original, target: nil, isHidden: true)
+        if isInProcess, kind.subject == .field, text == "task_struct", !isTaskField(spec) {
+            return CoreAnswer(original: original, target: CoreSpec.missing(kind), isHidden: true)
         }
         return result?.answer ?? CoreAnswer(original: original, target: CoreSpec.missing(kind))
     }

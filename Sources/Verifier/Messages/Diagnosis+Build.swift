@@ -295,6 +295,8 @@ struct DiagnosisBuilder {
         case (.unknownHelper, _): return instruction.map { "invalid func unknown#\($0.imm)" }
         default: break
         }
+        // The kernel's task has the field.
+        if instruction?.imm == Helper.poisonedField { return nil }
         guard var text = error.rule.text.kernel else { return nil }
         if text.contains("{R}") {
             guard error.register != nil else { return nil }
