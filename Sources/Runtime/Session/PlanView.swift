@@ -30,6 +30,7 @@ package struct PlanView {
     private func table(_ offset: UInt64) -> UnsafeRawPointer { unsafe UnsafeRawPointer(base + Int(offset)) }
 
     /// Refuses what is not a whole plan for `session`; every offset that is used later is checked here.
+    @_optimize(size)
     package func validate(size: Int, session: SessionView) throws(SessionError) {
         guard size >= MemoryLayout<csession_plan>.size else { throw .damaged("plan", "it is \(size) bytes long") }
         let header = unsafe self.header.pointee

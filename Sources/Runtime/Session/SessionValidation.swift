@@ -3,6 +3,7 @@ import ISA
 
 extension SessionView {
     /// Refuses segments that are not a whole session of this version; every offset that is used later is checked here.
+    @_optimize(size)
     package func validate(imageSize: Int, sharedSize: Int) throws(SessionError) {
         guard imageSize >= MemoryLayout<csession_image>.size else {
             throw .damaged("image", "it is \(imageSize) bytes long")
@@ -34,6 +35,7 @@ extension SessionView {
         }
     }
 
+    @_optimize(size)
     private func checkTables(_ header: csession_image) throws(SessionError) {
         let image = header.image_size
         let shared = header.shared_size
@@ -62,6 +64,7 @@ extension SessionView {
         }
     }
 
+    @_optimize(size)
     private func checkMap(_ map: csession_map, _ header: csession_image) throws(SessionError) {
         guard let family = MapFamily(number: map.type) else { throw .damaged("image", "map type \(map.type)") }
         let buckets = UInt64(map.bucket_count)
