@@ -349,7 +349,10 @@ extension VerifiedProgram {
         for _ in 0..<Int.random(in: 1...2, using: &random) {
             let index = Int.random(in: 0..<code.count, using: &random)
             switch Int.random(in: 0..<7, using: &random) {
-            case 0...1: code[index].imm += pick([1, -1, 8, -8])
+            case 0...1:
+                // Other immediates than those of 64 bits have 32 in the encoding.
+                let imm = code[index].imm &+ pick([1, -1, 8, -8])
+                code[index].imm = code[index].slots == 2 ? imm : Int64(Int32(truncatingIfNeeded: imm))
             case 2:
                 if case .conditionalJump = code[index].opcode.shape {} else { code[index].offset += pick([1, -1, 8]) }
             case 3:
