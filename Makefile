@@ -50,11 +50,11 @@ $(BUILD)/demo/leaky: demo/leaky.c
 $(BUILD)/demo/leaky-omit-frame-pointer: demo/leaky.c
 	@mkdir -p $(@D) && cc -g -O2 -fomit-frame-pointer -Wall -Wextra -Werror $< -o $@ -pthread
 
-bench-programs: $(benches) stack-bench
+bench-programs: $(benches) stack-bench map-bench
 
-.PHONY: stack-bench
-stack-bench:
-	@swift build -c release --product stack-bench >/dev/null
+.PHONY: stack-bench map-bench
+stack-bench map-bench:
+	@swift build -c release --product $@ >/dev/null
 
 $(BUILD)/bench/hit.bpf.o: Benchmarks/hit/hit.bpf.c scripts/compile-bpf
 	@scripts/compile-bpf $< $@
