@@ -146,7 +146,7 @@ MUTATIONS = {
         TRANSFER + "Walk+Arithmetic.swift", "destination.id != 0, width == .w32 || !destination.wraps, op", "destination.id != 0, op",
         VERIFIER),
     "verifier-half-is-alone": (
-        TRANSFER + "Walk+Arithmetic.swift", "return matcher.isSingle(value)\n", "return true\n", VERIFIER),
+        TRANSFER + "Walk+Arithmetic.swift", "return matcher.isSingle(value)\n", "return true\n", HALVES),
     "verifier-half-tells-of-upper-half": (
         TRANSFER + "Walk+Branch.swift", "if isHalf, value.scalar.umax > UInt64(UInt32.max) { return }\n", "", VERIFIER),
     "verifier-half-is-learnt-in-64-bits": (
@@ -158,7 +158,7 @@ MUTATIONS = {
     "verifier-number-found-equal-to-half-is-whole": (
         TRANSFER + "Walk+Branch.swift", "registers[Int(b.rawValue)].wraps = left.wraps", "registers[Int(b.rawValue)].wraps = false", HALVES),
     "verifier-half-is-compared-as-whole": (
-        WALK + "Matcher.swift", " || new.wraps != old.wraps", "", VERIFIER),
+        WALK + "Matcher.swift", " || new.wraps != old.wraps", "", HALVES),
     "verifier-null-on-the-wrong-branch": (
         TRANSFER + "Walk+Branch.swift", "setNull(left, isNull: (comparison == .equal) == taken)",
         "setNull(left, isNull: (comparison == .equal) != taken)", VERIFIER),
@@ -198,7 +198,8 @@ MUTATIONS = {
     "verifier-recursion-through-callbacks": (
         "Sources/Verifier/CallGraph.swift", "if layout.instructions[index].opcode == .loadFunction, Self.isForTimer(layout, index) { continue }",
         "if layout.instructions[index].opcode == .loadFunction { _ = Self.isForTimer(layout, index); continue }", VERIFIER,
-        ("Sources/Verifier/Verify.swift", "graph.add(walk.callbacks, isCopyingKeys: subject.platform == .userspace)", "")),
+        ("Sources/Verifier/Verify.swift", "graph.add(walk.callbacks, isCopyingKeys: subject.platform == .userspace)",
+         "graph.add([], isCopyingKeys: subject.platform == .userspace)")),
     "verifier-tail-call-comes-back": (
         TRANSFER + "Walk+Special.swift", "if let next = try leave() { try fork(state, at: next) }", "_ = try leave()", VERIFIER),
     "verifier-tail-call-is-the-functions-own": (
