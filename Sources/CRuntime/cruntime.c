@@ -49,6 +49,9 @@ uint32_t cruntime_cpu(void) {
     return cpu;
 }
 
+// What follows takes system calls, beside which its own time is nothing.
+#pragma clang attribute push(__attribute__((minsize)), apply_to = function)
+
 uint32_t cruntime_numa_node(void) {
     unsigned node = 0;
     cruntime_syscall(SYS_getcpu, 0, (int64_t)&node, 0, 0, 0, 0);
@@ -123,7 +126,7 @@ int64_t cruntime_read_string(void *destination, uint64_t source, uint64_t size) 
     return (int64_t)size;
 }
 
-__attribute__((minsize)) int64_t cruntime_copy_string(void *destination, uint64_t source, uint64_t size, uint64_t available) {
+int64_t cruntime_copy_string(void *destination, uint64_t source, uint64_t size, uint64_t available) {
     uint8_t *out = destination;
     const volatile uint8_t *from = (const volatile uint8_t *)source;
     uint64_t end = size < available ? size : available;
@@ -133,6 +136,8 @@ __attribute__((minsize)) int64_t cruntime_copy_string(void *destination, uint64_
     out[size - 1] = 0;
     return (int64_t)size;
 }
+
+#pragma clang attribute pop
 
 int32_t cruntime_find_module(uint64_t pc, struct cruntime_module *out) {
     struct dl_find_object found;

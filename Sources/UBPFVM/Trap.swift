@@ -40,7 +40,7 @@ package struct Trap: Error, Equatable, Sendable {
         case .unsupported: "has no meaning outside the kernel"
         case .badJump: "calls instruction \(value), where no function starts"
         case .stopped: "stopped by its observer"
-        case .lockHeld: "another thread held the bpf_spin_lock at \(hexadecimal(value)) for too long"
+        case .lockHeld: "another thread held a bpf_spin_lock for too long"
         case .wrongMapType: "the helper does not work on the type of map \(value)"
         }
     }

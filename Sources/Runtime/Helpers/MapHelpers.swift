@@ -101,7 +101,8 @@ func mapPush(
     _ value: UInt64,
     _ flags: UInt64
 ) -> Int64 {
-    guard let map = unsafe valueMap(context, handle), let value = unsafe readable(context, value, map.valueSize) else {
+    guard let map = unsafe valueMap(context, handle), let value = unsafe readableBytes(context, value, map.valueSize)
+    else {
         return 0
     }
     if isReadOnlyToPrograms(map) { return Failure.notPermitted }
@@ -116,7 +117,8 @@ func mapTake(
     _ value: UInt64,
     removes: Bool
 ) -> Int64 {
-    guard let map = unsafe valueMap(context, handle), let value = unsafe writable(context, value, map.valueSize) else {
+    guard let map = unsafe valueMap(context, handle), let value = unsafe writableBytes(context, value, map.valueSize)
+    else {
         return 0
     }
     if removes {

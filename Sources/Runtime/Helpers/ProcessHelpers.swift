@@ -75,7 +75,7 @@ func random(_ context: UnsafeMutablePointer<cruntime_context>) -> Int64 {
 @_noLocks
 func currentComm(_ context: UnsafeMutablePointer<cruntime_context>, _ buffer: UInt64, _ length: UInt64) -> Int64 {
     let size = length & 0xffff_ffff
-    guard let to = unsafe writable(context, buffer, size) else { return 0 }
+    guard let to = unsafe writableBytes(context, buffer, size) else { return 0 }
     if size == 0 { return Failure.invalid }
     var comm = cruntime_comm()
     unsafe cruntime_get_comm(&comm)
@@ -96,11 +96,11 @@ func compareStrings(
     _ second: UInt64
 ) -> Int64 {
     let size = length & 0xffff_ffff
-    guard let a = unsafe readable(context, first, size) else { return 0 }
+    guard let a = unsafe readableBytes(context, first, size) else { return 0 }
     var index: UInt64 = 0
     while index < size {
         // s2 has no given size: each byte up to its NUL is checked.
-        guard let b = unsafe readable(context, second &+ index, 1) else { return 0 }
+        guard let b = unsafe readableBytes(context, second &+ index, 1) else { return 0 }
         let x = unsafe a.assumingMemoryBound(to: UInt8.self)[Int(index)]
         let y = unsafe b.assumingMemoryBound(to: UInt8.self)[0]
         // lib/string.c, strncmp: -1, 0 or 1

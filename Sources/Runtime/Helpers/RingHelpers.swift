@@ -10,7 +10,7 @@ func ringBufferOutput(
     _ size: UInt64,
     _ flags: UInt64
 ) -> Int64 {
-    guard let map = unsafe guestMap(context, handle, type: 27), let bytes = unsafe readable(context, data, size)
+    guard let map = unsafe guestMap(context, handle, type: 27), let bytes = unsafe readableBytes(context, data, size)
     else {
         return 0
     }
@@ -89,7 +89,7 @@ func perfEventOutput(
     _ size: UInt64
 ) -> Int64 {
     guard let map = unsafe guestMap(context, handle, type: 4),
-        let bytes = unsafe readable(context, data, size)
+        let bytes = unsafe readableBytes(context, data, size)
     else { return 0 }
     // BPF_F_INDEX_MASK; all ones are BPF_F_CURRENT_CPU.
     if flags & ~0xffff_ffff != 0 { return Failure.invalid }

@@ -39,7 +39,7 @@ func getStack(
     _ flags: UInt64
 ) -> Int64 {
     let size = length & 0xffff_ffff
-    guard let to = unsafe writable(context, address, size) else { return 0 }
+    guard let to = unsafe writableBytes(context, address, size) else { return 0 }
     let isSupported = flags & ~(StackFlag.skipMask | StackFlag.user) == 0 && size % 8 == 0
     let skip = Int(flags & StackFlag.skipMask)
     var buffer = cruntime_frames()

@@ -18,20 +18,10 @@ extension MapView {
     @_noLocks @inline(never)
     func storeElement(_ to: UnsafeMutableRawPointer, _ value: UnsafeRawPointer) {
         guard let lock = lockOffset else { return unsafe storeWords(to, value, valueSize) }
-        let size = Int(valueSize)
-        let word = lock & ~7
-        unsafe storeWords(to, value, UInt64(word))
-        // The word that the lock is half of.
-        let other = lock ^ 4
-        if other < size {
-            let bytes = unsafe cruntime_peek_tail(value + other, UInt64(min(size &- other, 4)))
-            unsafe cruntime_store32(
-                (to + other).assumingMemoryBound(to: UInt32.self),
-                UInt32(truncatingIfNeeded: bytes)
-            )
-        }
-        let rest = word &+ 8
-        if size > rest { unsafe storeWords(to + rest, value + rest, UInt64(size &- rest)) }
+        // Who wants a value whole takes its lock.
+        let rest = lock &+ 4
+        unsafe cruntime_copy(to, value, UInt64(lock))
+        unsafe cruntime_copy(to + rest, value + rest, valueSize &- UInt64(rest))
     }
 
     /// Makes the lock of a new value free.
