@@ -52,7 +52,7 @@ import Testing
         let fields = try String(contentsOfFile: "/proc/self/stat", encoding: .utf8).split(separator: " ")
         let stack = try #require(UInt64(fields[27]))
         let heap = UInt64(UInt(bitPattern: sbrk(0)))
-        for place in [malloc, 0, 4096, 1 << 47, ~0, stack - 4096, stack - (512 << 20), heap + (512 << 20)] as [UInt64] {
+        for place in [malloc, 0, 4096, 1 << 47, ~0, stack - 4096, stack - (512 << 20), heap + (100 << 20)] as [UInt64] {
             let isPlaced = pool.place(at: place, thunk: malloc)
             #expect(!isPlaced, "\(String(place, radix: 16))")
         }
