@@ -21,8 +21,6 @@ SCALAR, WALK, TRANSFER = "Sources/Verifier/Scalar/", "Sources/Verifier/Walk/", "
 
 # Kinds of random programs, and how many of them may pass a mistake by.
 PLAIN, WILD, SESSION, VERIFIER = ([], 3000), (["--wild"], 3000), (["--session"], 3000), (["--verifier"], 20000)
-# Rare mixtures of whole numbers and low halves.
-HALVES = (["--verifier", "--kind", "halves"], 60000)
 # What only the kernel knows; for root.
 KERNEL = (["--verifier", "--kernel"], 5000)
 
@@ -145,20 +143,12 @@ MUTATIONS = {
     "verifier-half-is-moved-in-64-bits": (
         TRANSFER + "Walk+Arithmetic.swift", "destination.id != 0, width == .w32 || !destination.wraps, op", "destination.id != 0, op",
         VERIFIER),
-    "verifier-half-is-alone": (
-        TRANSFER + "Walk+Arithmetic.swift", "return matcher.isSingle(value)\n", "return true\n", HALVES),
     "verifier-half-tells-of-upper-half": (
         TRANSFER + "Walk+Branch.swift", "if isHalf, value.scalar.umax > UInt64(UInt32.max) { return }\n", "", VERIFIER),
     "verifier-half-is-learnt-in-64-bits": (
         TRANSFER + "Walk+Branch.swift", "isHalf ? .w32 : .w64", ".w64", VERIFIER),
     "verifier-half-is-its-whole": (
         TRANSFER + "Walk+Branch.swift", "if value.delta == delta, value.wraps == old.wraps {", "if value.delta == delta {", VERIFIER),
-    "verifier-half-equals-its-whole": (
-        TRANSFER + "Walk+Branch.swift", " && left.wraps == right.wraps", "", HALVES),
-    "verifier-number-found-equal-to-half-is-whole": (
-        TRANSFER + "Walk+Branch.swift", "registers[Int(b.rawValue)].wraps = left.wraps", "registers[Int(b.rawValue)].wraps = false", HALVES),
-    "verifier-half-is-compared-as-whole": (
-        WALK + "Matcher.swift", " || new.wraps != old.wraps", "", HALVES),
     "verifier-null-on-the-wrong-branch": (
         TRANSFER + "Walk+Branch.swift", "setNull(left, isNull: (comparison == .equal) == taken)",
         "setNull(left, isNull: (comparison == .equal) != taken)", VERIFIER),

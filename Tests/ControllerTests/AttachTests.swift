@@ -184,6 +184,7 @@ struct AttachTests {
         let files = try files()
         let process = try start(files, "close")
         defer { kill(process.processIdentifier, SIGKILL) }
+        let records = files.directory + "/first.json"
         let arguments = { (place: String, seconds: String) in
             [
                 "run", "-d", seconds, "-p", "\(process.processIdentifier)", "--attach", "on_call=" + place,
@@ -191,10 +192,15 @@ struct AttachTests {
             ]
         }
         for (first, second) in [("f", "f+4"), ("f+4", "f"), ("f", "f+1")] {
-            let result = try files.run(arguments(first, "3")) { _ in
-                usleep(1_500_000)
+            try? FileManager.default.removeItem(atPath: records)
+            let result = try files.run(arguments(first, "60") + ["-j", "-o", records]) { running in
+                // Its first record says that it is attached.
+                for _ in 0..<3000 where (try? String(contentsOfFile: records, encoding: .utf8))?.contains("\n") != true {
+                    usleep(10_000)
+                }
                 let other = try files.run(arguments(second, "0.2"))
                 #expect(other.status == 69 && other.errors.contains("U124"), "\(second): \(other.errors)")
+                running.interrupt()
             }
             #expect(result.status == 0, "\(first): \(result.errors)")
             #expect(process.isRunning)

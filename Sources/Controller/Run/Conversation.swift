@@ -51,7 +51,8 @@ struct Conversation {
             made = try plan(maps)
             file = try session.plan(made.builder)
         } catch {
-            try? target.channel.send(CSESSION_REFUSED)
+            // A program that we started waits for an answer until it is killed: it has not run a line of its own.
+            if target.isRunning { try? target.channel.send(CSESSION_REFUSED) }
             throw error
         }
         var descriptors = session.descriptors(with: file)
