@@ -25,7 +25,7 @@ import Testing
             #expect(error.code == "U131")
             #expect(error.why.contains("absent") || error.why.contains("ubpf_serve"), "\(error)")
             #expect(error.help == "the target runs on as before")
-            #expect(target.snapshot() == before)
+            #expect(eventually { target.snapshot() == before })
         }
         #expect(failure(target, "/nonexistent.so")?.code == "U123")
         #expect(target.end(SIGTERM) == 0)
@@ -50,7 +50,7 @@ import Testing
         let error = try #require(failure(target, try Fixtures.library.get()))
         #expect(error.code == "U131")
         #expect(error.message.contains(step), "\(error)")
-        #expect(target.snapshot() == before)
+        #expect(eventually { target.snapshot() == before })
         #expect(target.end(SIGTERM) == 0)
     }
 
