@@ -195,7 +195,8 @@ struct AttachTests {
             try? FileManager.default.removeItem(atPath: records)
             let result = try files.run(arguments(first, "60") + ["-j", "-o", records]) { running in
                 // Its first record says that it is attached.
-                for _ in 0..<3000 where (try? String(contentsOfFile: records, encoding: .utf8))?.contains("\n") != true {
+                for _ in 0..<3000 where (try? String(contentsOfFile: records, encoding: .utf8))?.contains("\n") != true
+                {
                     usleep(10_000)
                 }
                 let other = try files.run(arguments(second, "0.2"))
