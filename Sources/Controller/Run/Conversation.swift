@@ -162,6 +162,7 @@ struct Conversation {
     /// All threads but one, outside `windows`; nil where they cannot be stopped.
     private func stop(apart own: Int32, _ windows: [Range<UInt64>]) -> StoppedThreads? {
         let deadline = monotonicNanoseconds() + 3_000_000_000
+        var pause: UInt32 = 200
         while monotonicNanoseconds() < deadline {
             guard let stopped = try? StoppedThreads(pid: target.pid, except: own) else {
                 // Another controller lets go at once; a thread that waits in vfork does when its child runs another program.
@@ -169,8 +170,9 @@ struct Conversation {
                 continue
             }
             if !stopped.isInside(windows) { return stopped }
-            // It is there for nanoseconds.
-            usleep(200)
+            // A thread is there for nanoseconds, but a handler may take its time: the target has to run meanwhile.
+            usleep(pause)
+            pause = min(pause * 2, 100_000)
         }
         return nil
     }
