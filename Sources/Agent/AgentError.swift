@@ -40,8 +40,7 @@ struct AgentError: Error {
         case .session: "the session is damaged or of another version of libubpf.so"
         case .sessions: "the process takes part in 16 sessions already"
         case .proc: "/proc/self is not readable here; mount /proc in the target's root"
-        case .threads:
-            "a debugger is attached, or a thread that blocks SIGTRAP could not be stopped: our traps would kill it"
+        case .threads: "the other threads could not be stopped, and may not run while more than one byte changes"
         case .fork: "the kernel lacks MADV_WIPEONFORK (Linux 4.14), so forked children could not be told apart"
         case .memory: "no free memory within 2 GB of the function for its trampoline"
         case .changed: "the code in memory is not what was planned for; another tool patched it?"

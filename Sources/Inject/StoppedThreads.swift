@@ -90,11 +90,11 @@ package struct StoppedThreads: ~Copyable {
     /// Whether one of them stands in one of these ranges, or will when a signal handler returns.
     ///
     /// Where a handler returns to lies in its signal's frame, somewhere above the stack pointer: every word there that names a place
-    /// behind a range's first byte is taken for one. (A return address is none: no call ends inside a range.)
+    /// in a range is taken for one. (A return address is none: no call ends inside a range.)
     package func isInside(_ ranges: [Range<UInt64>]) -> Bool {
         guard let low = ranges.map(\.lowerBound).min(), let high = ranges.map(\.upperBound).max() else { return false }
         func isWithin(_ word: UInt64) -> Bool {
-            low < word && word < high && ranges.contains { $0.lowerBound < word && word < $0.upperBound }
+            low <= word && word < high && ranges.contains { $0.contains(word) }
         }
         return tracees.contains { tracee in
             ranges.contains { $0.contains(tracee.registers.rip) } || stackWords(tracee).contains(where: isWithin)

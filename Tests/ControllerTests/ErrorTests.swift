@@ -96,7 +96,7 @@ import Testing
     /// Codes that no command line leads to here: their texts and exit codes alone.
     static let others: [(Failure, ErrorCode)] = [
         (.execFailed("/bin/x", errno: 8), .execFailed),
-        (.agentFailed("", errno: 12, site: "libc:malloc"), .agentFailed),
+        (.agentFailed("", errno: 12, site: "libc:malloc"), .agentFailed), (.threadsRun("a", why: "b"), .agentFailed),
         (.socketFailed("poll", errno: 4), .socketFailed), (.mapFull("allocs", maxEntries: 10), .mapFull),
         (.stacksMissed(3, bytes: 40), .stacksMissed), (.recordsLost("events", 2), .recordsLost),
         (.programTrapped("p", count: 1, kind: "badRead", instruction: 3), .programTrapped),

@@ -288,6 +288,15 @@ extension Failure {
         )
     }
 
+    package static func threadsRun(_ name: String, why: String) -> Failure {
+        Failure(
+            .agentFailed,
+            "the probes could not be set: the threads of \(name) could not be stopped for it within 5 seconds",
+            why: why,
+            help: "the target runs on without probes; try again in a moment"
+        )
+    }
+
     package static func socketFailed(_ what: String, errno: Int32) -> Failure {
         Failure(.socketFailed, "\(what): \(errorText(errno))")
     }

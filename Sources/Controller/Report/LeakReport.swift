@@ -140,7 +140,7 @@ package struct LeakReport: Equatable, Sendable {
         let verb = isFinal ? "leaked" : "outstanding"
         var lines = [
             "\(verb) \(bytes) bytes in \(counted(count, "allocation")), \(counted(places.count, "place"))"
-                + (calls.map { " (\(counted($0.allocations, "call")), \($0.frees) freed)" } ?? "")
+                + (calls.map { " (\(counted($0.allocations, "call")), \($0.frees) frees)" } ?? "")
         ]
         for place in places.prefix(top) {
             let share = bytes == 0 ? 0 : Double(place.bytes) * 100 / Double(bytes)

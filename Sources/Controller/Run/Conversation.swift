@@ -133,21 +133,26 @@ struct Conversation {
         _ loop: borrowing EventLoop,
         windows: [Range<UInt64>] = []
     ) throws(Failure) -> csession_message {
+        var problem: String?
         while true {
             let message = try awaitMessage(loop)
             switch message.kind {
-            case kind.rawValue: return message
-            case CSESSION_HOLD.rawValue: try hold(apart: Int32(bitPattern: message.site), windows)
+            case kind.rawValue:
+                // The library knows only that the threads run.
+                if message.error != 0, let problem { throw Failure.threadsRun(name, why: problem) }
+                return message
+            case CSESSION_HOLD.rawValue: problem = try hold(apart: Int32(bitPattern: message.site), windows)
             default: throw Failure.internalError("libubpf.so answered with message \(message.kind)")
             }
         }
     }
 
-    /// Stops all threads but the library's own until it says that they may run, or tells it that this cannot be done.
-    private func hold(apart own: Int32, _ windows: [Range<UInt64>]) throws(Failure) {
+    /// Stops all threads but the library's own until it says that they may run, or tells it that this cannot be done; why not.
+    private func hold(apart own: Int32, _ windows: [Range<UInt64>]) throws(Failure) -> String? {
         var result: Result<Void, Failure> = .success(())
+        var problem: String?
         shielded {
-            let stopped = stop(apart: own, windows)
+            let stopped = stop(apart: own, windows, &problem)
             do throws(Failure) {
                 try target.channel.send(CSESSION_GO, error: stopped == nil ? UInt32(EPERM) : 0)
                 if stopped != nil { try awaitRelease() }
@@ -157,25 +162,37 @@ struct Conversation {
             stopped?.release()
         }
         try result.get()
+        return problem
     }
 
-    /// All threads but one, outside `windows`; nil where they cannot be stopped.
-    private func stop(apart own: Int32, _ windows: [Range<UInt64>]) -> StoppedThreads? {
-        let deadline = monotonicNanoseconds() + 3_000_000_000
+    /// All threads but one, outside `windows`; nil where they cannot be stopped, and why.
+    ///
+    /// A thread is in a window for nanoseconds, but a handler in it may take its time, and on a busy machine who was stopped inside gets
+    /// a processor only after everybody else: each pause is twice as long as the one before, so that it comes to run between two looks.
+    private func stop(apart own: Int32, _ windows: [Range<UInt64>], _ problem: inout String?) -> StoppedThreads? {
+        let deadline = monotonicNanoseconds() + Self.stopNanoseconds
         var pause: UInt32 = 200
-        while monotonicNanoseconds() < deadline {
-            guard let stopped = try? StoppedThreads(pid: target.pid, except: own) else {
+        while true {
+            do {
+                let stopped = try StoppedThreads(pid: target.pid, except: own)
+                guard stopped.isInside(windows) else {
+                    problem = nil
+                    return stopped
+                }
+                problem =
+                    "at every look a thread was in the bytes that change, or in a signal handler that returns there"
+            } catch {
+                problem = error.why
                 // Another controller lets go at once; a thread that waits in vfork does when its child runs another program.
-                usleep(20_000)
-                continue
+                pause = max(pause, 20_000)
             }
-            if !stopped.isInside(windows) { return stopped }
-            // A thread is there for nanoseconds, but a handler may take its time: the target has to run meanwhile.
+            if monotonicNanoseconds() + UInt64(pause) * 1000 > deadline { return nil }
             usleep(pause)
-            pause = min(pause * 2, 100_000)
+            pause *= 2
         }
-        return nil
     }
+
+    private static let stopNanoseconds: UInt64 = 5_000_000_000
 
     /// Waits for the library's word, or for the target's end.
     private func awaitRelease() throws(Failure) {
