@@ -51,13 +51,14 @@ extension MapFacts {
             facts.readFields(inner.valueType, types)
             self.inner = [facts]
         }
-        readFields(map.valueType, types)
+        let places = map.variables.map { ($0.name, $0.offset) }
+        readFields(map.valueType, types, Dictionary(places) { first, _ in first })
     }
 
-    private mutating func readFields(_ valueType: UInt32, _ types: TypeFacts?) {
+    private mutating func readFields(_ valueType: UInt32, _ types: TypeFacts?, _ places: [String: Int] = [:]) {
         guard let types, valueType != 0 else { return }
-        spinLock = types.spinLock(inValue: valueType)
-        timer = types.timer(inValue: valueType)
+        spinLock = types.spinLock(inValue: valueType, places: places)
+        timer = types.timer(inValue: valueType, places: places)
     }
 
     /// The special fields and where they are, as one number: maps inside a map of maps agree in it (Linux

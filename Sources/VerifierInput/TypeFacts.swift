@@ -82,10 +82,28 @@ package struct TypeFacts: Sendable {
     // MARK: Maps
 
     /// Offset of the first `struct bpf_spin_lock` in a map's value.
-    package func spinLock(inValue id: UInt32) -> Int? { offset(of: "bpf_spin_lock", in: id) }
+    ///
+    /// - Parameter places: where the variables of a data section lie, which compilers leave open in its type.
+    package func spinLock(inValue id: UInt32, places: [String: Int] = [:]) -> Int? {
+        offset(of: "bpf_spin_lock", in: id, places)
+    }
 
     /// Offset of the first `struct bpf_timer` in a map's value.
-    package func timer(inValue id: UInt32) -> Int? { offset(of: "bpf_timer", in: id) }
+    package func timer(inValue id: UInt32, places: [String: Int] = [:]) -> Int? {
+        offset(of: "bpf_timer", in: id, places)
+    }
+
+    private func offset(of name: String, in id: UInt32, _ places: [String: Int]) -> Int? {
+        guard let section = btf.underlying(id), section.kind == .dataSection else { return offset(of: name, in: id) }
+        for index in 0..<section.count {
+            let entry = btf.sectionEntry(section, index)
+            guard let variable = btf[entry.type], variable.kind == .variable,
+                let inside = offset(of: name, in: variable.target)
+            else { continue }
+            return (places[btf.name(variable)] ?? entry.offset) + inside
+        }
+        return nil
+    }
 
     private func offset(of name: String, in id: UInt32) -> Int? {
         var types = Self.typeLimit
@@ -110,15 +128,7 @@ package struct TypeFacts: Sendable {
                 else { continue }
                 return member.bitOffset / 8 + inside
             }
-        case .dataSection:
-            for index in 0..<type.count {
-                let entry = btf.sectionEntry(type, index)
-                guard let variable = btf[entry.type], variable.kind == .variable,
-                    let inside = offset(of: name, in: variable.target, depth: depth + 1, &left)
-                else { continue }
-                return entry.offset + inside
-            }
-        case .void, .integer, .pointer, .array, .union, .enumeration, .forward, .typedef, .volatile, .const, .restrict,
+        case .dataSection, .void, .integer, .pointer, .array, .union, .enumeration, .forward, .typedef, .volatile, .const, .restrict,
             .function, .functionPrototype, .variable, .float, .declTag, .typeTag, .enum64:
             break
         }

@@ -126,7 +126,13 @@ struct TypeFactsTests {
         builder.structure("loop", size: 8, [("again", type: loop, offset: 0)])
         let broad = builder.next
         builder.structure("broad", size: 8, (0..<100).map { ("again\($0)", type: broad, offset: 0) })
+        let first = builder.add(.variable, "first", sizeOrType: int, [1])
+        let second = builder.add(.variable, "second", sizeOrType: value, [1])
+        // Compilers write no places; where variables lie is known from their symbols.
+        let section = builder.add(.dataSection, ".bss", count: 2, [first, 0, 4, second, 0, 40])
         let facts = TypeFacts(try BTF(builder.bytes()))
+        #expect(facts.spinLock(inValue: section, places: ["first": 0, "second": 8]) == 12)
+        #expect(facts.timer(inValue: section, places: ["first": 40, "second": 0]) == 16)
         #expect(facts.spinLock(inValue: broad) == nil)
         #expect(facts.spinLock(inValue: value) == 4)
         #expect(facts.timer(inValue: value) == 16)
