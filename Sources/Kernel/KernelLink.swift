@@ -26,20 +26,42 @@ package struct KernelLink: ~Copyable {
         try on(try PerfEvent.open(type: PerfEvent.tracepoint, config: identifier), program)
     }
 
+    /// What makes the CPUs take samples.
+    package enum Clock: CaseIterable, Sendable {
+        /// CPU cycles, by a counter of the CPU; virtual machines often have none.
+        case cycles
+        /// The kernel's timer.
+        case cpuClock
+
+        package var name: String {
+            switch self {
+            case .cycles: "cycles"
+            case .cpuClock: "cpu-clock"
+            }
+        }
+    }
+
     /// On the sampling of one CPU, `frequency` times a second of CPU time.
     package static func sampling(
         _ program: borrowing KernelProgram,
         cpu: Int32,
-        frequency: UInt64
+        frequency: UInt64,
+        by clock: Clock
     ) throws(KernelError) -> KernelLink {
-        try on(try PerfEvent.open(type: PerfEvent.software, config: 0, frequency: frequency, cpu: cpu), program)
+        let type: UInt32 =
+            switch clock {
+            case .cycles: PerfEvent.hardware
+            case .cpuClock: PerfEvent.software
+            }
+        // PERF_COUNT_HW_CPU_CYCLES, PERF_COUNT_SW_CPU_CLOCK
+        return try on(try PerfEvent.open(type: type, config: 0, frequency: frequency, cpu: cpu), program)
     }
 
-    /// On a function of a file, in one process or in all.
+    /// On a place of a file, in one process or in all.
     package static func uprobe(
         _ program: borrowing KernelProgram,
         path: String,
-        offset: UInt64,
+        place: FilePlace,
         isReturn: Bool,
         pid: Int32?
     ) throws(KernelError) -> KernelLink {
@@ -48,13 +70,95 @@ package struct KernelLink: ~Copyable {
         }
         let event = try PerfEvent.open(
             type: type,
-            config: isReturn ? 1 : 0,
+            // The counter of a static probe is in the high half (perf_event_open(2), ref_ctr_offset).
+            config: (isReturn ? 1 : 0) | place.counter << 32,
             name: path,
-            offset: offset,
+            offset: place.offset,
             pid: pid ?? -1,
             cpu: pid == nil ? 0 : -1
         )
-        return try on(event, program)
+        return try on(event, program, cookie: place.cookie)
+    }
+
+    /// One place in a file that a program is to be on.
+    package struct FilePlace: Equatable, Sendable {
+        package var offset: UInt64
+        /// Where in the file the counter of a static probe is, which the kernel counts up; 0 for none.
+        package var counter: UInt64
+        /// What `bpf_get_attach_cookie` gives.
+        package var cookie: UInt64
+
+        package init(offset: UInt64, counter: UInt64 = 0, cookie: UInt64 = 0) {
+            self.offset = offset
+            self.counter = counter
+            self.cookie = cookie
+        }
+    }
+
+    /// On many places of a file at once.
+    ///
+    /// Requires kernel 6.6, and a program that was loaded for it (`AttachType.uprobeMulti`).
+    package static func uprobes(
+        _ program: borrowing KernelProgram,
+        path: String,
+        places: [FilePlace],
+        isReturn: Bool,
+        pid: Int32?
+    ) throws(KernelError) -> KernelLink {
+        let offsets = places.map(\.offset)
+        let counters = places.map(\.counter)
+        let cookies = places.map(\.cookie)
+        let bytes = Array(path.utf8) + [0]
+        let link = try create(program, target: 0, attachType: AttachType.uprobeMulti, size: 64) { attributes, send in
+            unsafe bytes.withUnsafeBytes { path in
+                unsafe offsets.withUnsafeBytes { offsets in
+                    unsafe counters.withUnsafeBytes { counters in
+                        unsafe cookies.withUnsafeBytes { cookies in
+                            unsafe attributes.put(path.baseAddress, at: 16)
+                            unsafe attributes.put(offsets.baseAddress, at: 24)
+                            unsafe attributes.put(counters.baseAddress, at: 32)
+                            unsafe attributes.put(cookies.baseAddress, at: 40)
+                            attributes.put(UInt32(places.count), at: 48)
+                            // BPF_F_UPROBE_MULTI_RETURN
+                            attributes.put(UInt32(isReturn ? 1 : 0), at: 52)
+                            attributes.put(UInt32(bitPattern: pid ?? 0), at: 56)
+                            return send(&attributes)
+                        }
+                    }
+                }
+            }
+        }
+        return KernelLink(link: link, event: -1)
+    }
+
+    /// On many functions of the kernel at once; EINVAL where one of them is none that can be traced.
+    ///
+    /// Requires kernel 5.18 with fprobe, and a program that was loaded for it (`AttachType.kprobeMulti`).
+    package static func kprobes(
+        _ program: borrowing KernelProgram,
+        functions: [String],
+        isReturn: Bool
+    ) throws(KernelError) -> KernelLink {
+        var text: [UInt8] = []
+        var starts: [Int] = []
+        for function in functions {
+            starts.append(text.count)
+            text += Array(function.utf8) + [0]
+        }
+        let link = try create(program, target: 0, attachType: AttachType.kprobeMulti, size: 48) { attributes, send in
+            unsafe text.withUnsafeBytes { text in
+                let base = UInt64(UInt(bitPattern: text.baseAddress))
+                let addresses = starts.map { base + UInt64($0) }
+                return unsafe addresses.withUnsafeBytes { addresses in
+                    // BPF_F_KPROBE_MULTI_RETURN
+                    attributes.put(UInt32(isReturn ? 1 : 0), at: 16)
+                    attributes.put(UInt32(functions.count), at: 20)
+                    unsafe attributes.put(addresses.baseAddress, at: 24)
+                    return send(&attributes)
+                }
+            }
+        }
+        return KernelLink(link: link, event: -1)
     }
 
     /// On a function of the kernel; ENOENT of `open` where the kernel has no kprobes.
@@ -89,7 +193,7 @@ package struct KernelLink: ~Copyable {
 
     /// An iterator over objects of the kernel; `read` runs it.
     package static func iterator(_ program: borrowing KernelProgram) throws(KernelError) -> KernelLink {
-        KernelLink(link: try create(program, target: 0, attachType: 28), event: -1)
+        KernelLink(link: try create(program, target: 0, attachType: AttachType.iterator), event: -1)
     }
 
     /// Runs an iterator once; what the program printed.
@@ -111,10 +215,18 @@ package struct KernelLink: ~Copyable {
         }
     }
 
-    private static func on(_ event: Int32, _ program: borrowing KernelProgram) throws(KernelError) -> KernelLink {
+    private static func on(
+        _ event: Int32,
+        _ program: borrowing KernelProgram,
+        cookie: UInt64 = 0
+    ) throws(KernelError) -> KernelLink {
         do throws(KernelError) {
-            // BPF_PERF_EVENT
-            let link = try create(program, target: UInt32(event), attachType: 41)
+            let link = try create(program, target: UInt32(event), attachType: AttachType.perfEvent) {
+                attributes,
+                send in
+                attributes.put(cookie, at: 16)
+                return send(&attributes)
+            }
             let result = KernelLink(link: link, event: event)
             try PerfEvent.enable(event)
             return result
@@ -124,69 +236,28 @@ package struct KernelLink: ~Copyable {
         }
     }
 
+    /// Makes a link; `fill` puts in what is special to its kind, then sends it.
     private static func create(
         _ program: borrowing KernelProgram,
         target: UInt32,
-        attachType: UInt32
+        attachType: UInt32,
+        size: Int = 64,
+        _ fill: (inout BPF.Attributes, _ send: (inout BPF.Attributes) -> Int64) -> Int64 = { $1(&$0) }
     ) throws(KernelError) -> Int32 {
-        var attributes = BPF.Attributes(size: 64)
+        var attributes = BPF.Attributes(size: size)
         attributes.put(UInt32(program.descriptor), at: 0)
         attributes.put(target, at: 4)
         attributes.put(attachType, at: 8)
-        let result = BPF.call(.linkCreate, &attributes)
+        let result = fill(&attributes) { BPF.call(.linkCreate, &$0) }
         guard result >= 0 else { throw KernelError(call: "bpf(LINK_CREATE)", errno: Int32(-result)) }
         return Int32(result)
     }
 }
 
-/// perf_event_open(2).
-enum PerfEvent {
-    static let software: UInt32 = 1
-    static let tracepoint: UInt32 = 2
-    /// `PERF_COUNT_SW_BPF_OUTPUT`: what `bpf_perf_event_output` writes to.
-    static let programOutput: UInt64 = 10
-
-    /// The type that the kernel gave to uprobes or kprobes; nil where it has none.
-    static func dynamicType(_ name: String) -> UInt32? {
-        guard let file = FileText.read("/sys/bus/event_source/devices/\(name)/type") else { return nil }
-        return UInt32(file.prefix { $0.isNumber })
-    }
-
-    /// Opens an event; `name` and `offset` are config1 and config2 of probes.
-    static func open(
-        type: UInt32,
-        config: UInt64,
-        frequency: UInt64 = 0,
-        sampleType: UInt64 = 0,
-        name: String? = nil,
-        offset: UInt64 = 0,
-        pid: Int32 = -1,
-        cpu: Int32 = 0
-    ) throws(KernelError) -> Int32 {
-        // struct perf_event_attr, PERF_ATTR_SIZE_VER7.
-        var attributes = BPF.Attributes(size: 128)
-        attributes.put(type, at: 0)
-        attributes.put(UInt32(128), at: 4)
-        attributes.put(config, at: 8)
-        attributes.put(frequency > 0 ? frequency : 1, at: 16)
-        attributes.put(sampleType, at: 24)
-        // Bit 10: sample_freq instead of sample_period.
-        attributes.put(frequency > 0 ? UInt64(1) << 10 : 0, at: 40)
-        attributes.put(UInt32(1), at: 48)
-        attributes.put(offset, at: 64)
-        let bytes = (name.map { Array($0.utf8) } ?? []) + [0]
-        let result = unsafe bytes.withUnsafeBytes { raw -> Int64 in
-            unsafe attributes.put(name == nil ? nil : raw.baseAddress, at: 56)
-            // PERF_FLAG_FD_CLOEXEC
-            return attributes.withAddress { clinux_syscall(298, $0, Int64(pid), Int64(cpu), -1, 8, 0) }
-        }
-        guard result >= 0 else { throw KernelError(call: "perf_event_open", errno: Int32(-result)) }
-        return Int32(result)
-    }
-
-    /// PERF_EVENT_IOC_ENABLE.
-    static func enable(_ event: Int32) throws(KernelError) {
-        let result = clinux_syscall(16, Int64(event), 0x2400, 0, 0, 0, 0)
-        guard result >= 0 else { throw KernelError(call: "ioctl(PERF_EVENT_IOC_ENABLE)", errno: Int32(-result)) }
-    }
+/// How programs are attached (`enum bpf_attach_type`), where programs must be loaded for it or links name it.
+package enum AttachType {
+    package static let iterator: UInt32 = 28
+    package static let perfEvent: UInt32 = 41
+    package static let kprobeMulti: UInt32 = 42
+    package static let uprobeMulti: UInt32 = 48
 }

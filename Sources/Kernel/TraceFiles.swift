@@ -72,6 +72,13 @@ package struct TraceFiles: ~Copyable {
         }
     }
 
+    /// Functions that the kernel can trace; nil where it does not say.
+    package borrowing func tracedFunctions() -> [String]? {
+        guard let text = FileText.read("\(path)/available_filter_functions"), !text.isEmpty else { return nil }
+        // `name`, or `name [module]`.
+        return text.split(separator: "\n").map { line in String(line.prefix { $0 != " " && $0 != "\t" }) }
+    }
+
     static func isDirectory(_ path: String) -> Bool {
         guard let directory = unsafe opendir(path) else { return false }
         unsafe closedir(directory)

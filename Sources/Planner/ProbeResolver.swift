@@ -100,7 +100,13 @@ package final class ProbeResolver {
     }
 
     /// A place given by its address in the file, as stripped programs need it.
-    package func resolve(module name: String, fileAddress: UInt64) throws(SymbolsError) -> ProbeTarget {
+    ///
+    /// With `known`, what to call it, the symbol tables of a large module need not be sorted.
+    package func resolve(
+        module name: String,
+        fileAddress: UInt64,
+        known: String? = nil
+    ) throws(SymbolsError) -> ProbeTarget {
         guard let module = modules(named: name).first else { throw moduleNotLoaded(name) }
         let symbols = try symbols(of: module)
         guard let text = try text(of: module, symbols: symbols, around: fileAddress),
@@ -116,9 +122,9 @@ package final class ProbeResolver {
         }
         let start = range.lowerBound &- module.bias
         let symbol =
-            symbols.function(containing: fileAddress)
+            (known == nil ? symbols.function(containing: fileAddress) : nil)
             ?? FunctionSymbol(
-                name: "\(module.name)+0x\(String(start, radix: 16))",
+                name: known ?? "\(module.name)+0x\(String(start, radix: 16))",
                 version: nil,
                 isDefaultVersion: false,
                 address: start,

@@ -32,6 +32,28 @@ package struct Frame: Equatable, Sendable {
     package var moduleOffset: UInt64
     package var isInlined: Bool
 
+    package init(
+        address: UInt64,
+        function: String? = nil,
+        offset: UInt64 = 0,
+        file: String? = nil,
+        line: Int? = nil,
+        column: Int? = nil,
+        module: String? = nil,
+        moduleOffset: UInt64 = 0,
+        isInlined: Bool = false
+    ) {
+        self.address = address
+        self.function = function
+        self.offset = offset
+        self.file = file
+        self.line = line
+        self.column = column
+        self.module = module
+        self.moduleOffset = moduleOffset
+        self.isInlined = isInlined
+    }
+
     /// `function+0x1f`, else `module+0x1234`, else `0x7f…`.
     package var name: String {
         if let function { return isInlined || offset == 0 ? function : "\(function)+0x\(String(offset, radix: 16))" }
@@ -138,17 +160,7 @@ package final class Symbolizer {
     }
 
     private func find(_ address: UInt64) -> [Frame] {
-        var base = Frame(
-            address: address,
-            function: nil,
-            offset: 0,
-            file: nil,
-            line: nil,
-            column: nil,
-            module: nil,
-            moduleOffset: 0,
-            isInlined: false
-        )
+        var base = Frame(address: address)
         guard let index = modules.lastIndex(where: { $0.start <= address && address < $0.end }) else { return [base] }
         base.module = modules[index].path
         base.moduleOffset = address &- modules[index].bias

@@ -363,6 +363,18 @@ final class Files: Sendable {
                 """ + license
         )
         try write(
+            "local.bpf.c",
+            include + ring
+                + """
+                struct answer { int value; };
+                SEC("raw_tp/sched_process_exit") int p(void *c) {
+                    struct answer a = {42};
+                    bpf_ringbuf_output(&events, &a, sizeof a, 0);
+                    return 0;
+                }
+                """ + license
+        )
+        try write(
             "several.bpf.c",
             include + perf
                 + """
@@ -395,6 +407,56 @@ final class Files: Sendable {
                 + "SEC(\"tp/sched/sched_process_exit\") int on_exit(void *c)\n" + count(kernel, 2)
         }
         try write("halves.bpf.c", include + hash("mallocs") + hash("exits") + halves("mallocs", "exits") + license)
+        // One program that this kernel may refuse, and one that runs instead.
+        try write(
+            "instead.bpf.c",
+            include + ring
+                + """
+                struct event { int value; };
+                struct event *unused;
+                static __always_inline int tell(int value) {
+                    struct event e = {value};
+                    bpf_ringbuf_output(&events, &e, sizeof e, 0);
+                    return 0;
+                }
+                SEC("fentry/no_such_function") int first(void *c) { return tell(1); }
+                SEC("?tp/sched/sched_process_exit") __attribute__((btf_decl_tag("instead-of:first")))
+                int second(void *c) { return tell(2); }
+                """ + license
+        )
+        let static_ = """
+            struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } events SEC(".maps");
+            struct event { int pid; char text[8]; __u8 address[4] __attribute__((btf_decl_tag("ip"))); };
+            struct event *unused;
+            SEC("usdt/TARGET:shop:sale") int on_sale(void *c) {
+                struct event e = {bpf_get_current_pid_tgid() >> 32, "sold", {10, 0, 0, 1}};
+                bpf_ringbuf_output(&events, &e, sizeof e, 0);
+                return 0;
+            }
+
+            """
+        for (name, provider) in [("static", "sale"), ("staticmissing", "sael"), ("staticcounted", "counted")] {
+            let code = static_.replacingOccurrences(of: "TARGET:shop:sale", with: "\(directory)/shop:shop:\(provider)")
+            try write("k-\(name).bpf.c", include + code + license)
+        }
+        // Static probes as <sys/sdt.h> makes them: one with a counter, one without.
+        try write(
+            "shop.c",
+            """
+            #define NOTE(NAME, COUNTER) __asm__ volatile("990: nop\\n.pushsection .note.stapsdt,\\"\\",\\"note\\"\\n.balign 4\\n" \
+                ".4byte 992f-991f, 994f-993f, 3\\n991: .asciz \\"stapsdt\\"\\n992: .balign 4\\n993: .8byte 990b\\n.8byte 0\\n" \
+                ".8byte " COUNTER "\\n.asciz \\"shop\\"\\n.asciz \\"" NAME "\\"\\n.asciz \\"\\"\\n994: .balign 4\\n.popsection")
+            unsigned short counter;
+            volatile int sum;
+            __attribute__((noinline)) void sell(int price) { sum += price; NOTE("sale", "0"); sum -= 1; }
+            int main(void) {
+                for (int i = 0; i < 4; i++) sell(i);
+                NOTE("counted", "counter");
+                return sum == 2 ? 5 : 1;
+            }
+            """
+        )
+        tool("gcc", ["-O1", "-no-pie", "shop.c", "-o", "shop"])
         try write("shared.bpf.c", include + hash("counts") + halves("counts", "counts") + license)
     }
 

@@ -151,6 +151,13 @@ struct KernelRunTests {
         #expect(try events(typed.output).contains { $0["value"] as? Int == 42 })
         let pointer = try #require(Files.shared).directory + "/pointer.bpf.c"
         #expect(try events(try run([pointer, "-q", "-j", "--", "true"]).output).contains { $0["value"] as? Int == 42 })
+        // Not even in BTF, but in a source that is compiled here.
+        let local = try #require(Files.shared).directory + "/local.bpf.c"
+        #expect(
+            try events(try run([local, "-q", "-j", "--event", "answer", "--", "true"]).output).contains {
+                $0["value"] as? Int == 42
+            }
+        )
         let map = try run([object, "-q", "-j", "--event", "events=struct answer", "--", "true"])
         #expect(try events(map.output).contains { $0["value"] as? Int == 42 })
     }
@@ -168,6 +175,25 @@ struct KernelRunTests {
         let strict = try run([object, "--strict", "--", "true"])
         #expect(strict.status != 0)
         #expect(strict.errors.contains("error[U4"))
+    }
+
+    @Test func oneProgramRunsInsteadOfAnother() throws {
+        let object = try #require(Files.shared).directory + "/instead.bpf.c"
+        let result = try run([object, "-j", "--strict", "--", "true"])
+        #expect(result.status == 0)
+        #expect(!result.errors.contains("U4"))
+        let values = try events(result.output).compactMap { $0["value"] as? Int }
+        #expect(!values.isEmpty && values.allSatisfy { $0 == 2 })
+        let loud = try run([object, "-v", "-o", "/dev/null", "--", "true"])
+        #expect(loud.errors.contains("program 'second' runs instead of 'first'"))
+    }
+
+    /// Stacks of the kernel and of processes that have ended.
+    @Test func stacksOfProcessesThatHaveEnded() throws {
+        let result = try run(["profile", "-q", "--", "sh", "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"])
+        let shell = result.output.split(separator: "\n").drop { !$0.contains("comm: sh}") }
+        #expect(shell.contains { $0.hasPrefix("    user:") }, "\(result.output)")
+        #expect(shell.contains { $0.hasSuffix(" [dash]") || $0.hasSuffix(" [libc.so.6]") }, "\(result.output)")
     }
 
     @Test func uprobesRunInTheKernelToo() throws {
@@ -249,5 +275,33 @@ struct KernelErrorTests {
         #expect(half.output.contains("\"mallocs\""))
         let strict = try files.run(["\(files.directory)/halves.bpf.c", "--strict", "--", files.directory + "/leak"])
         #expect(strict.status == 77)
+    }
+}
+
+/// Static probes in processes, without the kernel.
+@Suite(.enabled(if: Files.shared != nil, unbuilt))
+struct StaticProbeTests {
+    @Test func programsRunInTheProcess() throws {
+        let files = try #require(Files.shared)
+        let result = try files.run(["\(files.directory)/k-static.bpf.c", "-q", "--", "\(files.directory)/shop"])
+        #expect(result.status == 5)
+        let lines = result.output.split(separator: "\n")
+        #expect(lines.first == "TIME         PID TEXT             ADDRESS")
+        #expect(lines.dropFirst().count { $0.hasSuffix(" sold             10.0.0.1") } == 4, "\(result.output)")
+    }
+
+    @Test(arguments: [
+        ("staticmissing", "error[U201]: no static probe 'shop:sael' in ", "help: did you mean 'shop:sale'?"),
+        (
+            "staticcounted", "error[U409]: program 'on_sale' cannot be on 'shop:counted' in the process",
+            "help: --backend kernel"
+        ),
+    ])
+    func refusals(_ name: String, _ says: String, _ help: String) throws {
+        let files = try #require(Files.shared)
+        let result = try files.run(["\(files.directory)/k-\(name).bpf.c", "--", "\(files.directory)/shop"])
+        #expect(result.errors.contains(says), "\(result.errors)")
+        #expect(result.errors.contains(help), "\(result.errors)")
+        #expect(result.status != 0 && result.status != 5)
     }
 }

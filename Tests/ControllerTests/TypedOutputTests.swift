@@ -2,6 +2,7 @@ import Loader
 import Testing
 
 @testable import Controller
+@testable import Symbols
 
 /// Values, tables and histograms without a kernel.
 @Suite struct TypedOutputTests {
@@ -52,5 +53,71 @@ import Testing
     func substitutesForFunctions(_ function: String, _ tracepoint: String) {
         #expect(KernelSubstitutes.tracepoint(for: function) { _ in true } == tracepoint)
         #expect(KernelSubstitutes.tracepoint(for: function) { _ in false } == nil)
+    }
+
+    @Test(
+        arguments: [
+            ([127, 0, 0, 1], nil, "127.0.0.1"), ([10, 0, 0, 7] + [UInt8](repeating: 9, count: 12), 2, "10.0.0.7"),
+            ([UInt8](repeating: 0, count: 15) + [1], 10, "::1"), ([UInt8](repeating: 0, count: 16), 0, "any"),
+            ([0x20, 1, 0x0d, 0xb8] + [UInt8](repeating: 0, count: 11) + [5], nil, "2001:db8::5"),
+        ] as [([UInt8], UInt64?, String)]
+    )
+    func addresses(_ bytes: [UInt8], _ family: UInt64?, _ text: String) {
+        #expect(TaggedView.address(bytes, family: family) == text)
+    }
+
+    @Test func whatIsNoAddress() {
+        #expect(TaggedView.address([1, 2, 3], family: nil) == nil)
+    }
+
+    @Test(
+        arguments: [
+            ("hide", .hide), ("be", .bigEndian), ("ip4", .address), ("time:us", .time(nanoseconds: 1000)),
+            ("stack:user", .stack(.user)), ("stack:", nil), ("", nil),
+        ] as [(String, MemberTag?)]
+    )
+    func tagsOfMembers(_ text: String, _ tag: MemberTag?) { #expect(MemberTag(text) == tag) }
+
+    @Test func timesOfDay() {
+        let now = TypedValue.time(monotonicNanoseconds())
+        #expect(now.text.count == 12)
+        #expect(now.text.hasPrefix(clockText()) || now.text > clockText())
+    }
+
+    @Test func stacksStandBelow() {
+        let frame = Frame(address: 0x10, function: "vfs_read", offset: 4, module: "kernel")
+        let value = TypedValue.record([
+            TypedValue.Field(name: "pid", value: .unsigned(7)),
+            TypedValue.Field(name: "kernel", value: .stack([.frame(number: 0, frame)])),
+            TypedValue.Field(name: "user", value: .stack([])),
+        ])
+        #expect(value.text == "{pid: 7}")
+        #expect(value.stackLines == ["    kernel:", "      #0 vfs_read+0x4 [kernel]"])
+    }
+
+    // MARK: Static probes
+
+    @Test func argumentsOfStaticProbes() throws {
+        let probe = StaticProbe(
+            provider: "p",
+            name: "n",
+            address: 1,
+            semaphore: 0,
+            arguments: "8@%rdi -4@$-5 1@%sil 2@-16(%rbp) 4@(%r12)"
+        )
+        let bytes = try StaticProbeArguments(probe, size: 208).bytes
+        let argument = { (index: Int) in Array(bytes[16 * index..<16 * index + 16]) }
+        #expect(bytes.count == 208 && bytes[200] == 5)
+        #expect(argument(0) == [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 112, 0, 0, 0])
+        #expect(argument(1) == [251, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 1, 32])
+        #expect(argument(2) == [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 104, 0, 0, 56])
+        #expect(argument(3) == [240, 255, 255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 32, 0, 0, 48])
+        #expect(argument(4) == [0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 24, 0, 0, 32])
+    }
+
+    @Test(arguments: ["8@%xmm0", "9@%rdi", "%rdi", "8@8(%rax,%rbx,4)", "8@$x"])
+    func argumentsThatAreNotUnderstood(_ text: String) {
+        let probe = StaticProbe(provider: "p", name: "n", address: 1, semaphore: 0, arguments: text)
+        #expect(throws: Failure.self) { _ = try StaticProbeArguments(probe, size: 208) }
     }
 }

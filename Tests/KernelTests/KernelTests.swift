@@ -221,3 +221,122 @@ private let root = Comment("the kernel's bpf(2) is for root here")
         #expect(TraceInstance.parse(line) == TraceInstance.Line(comm: comm, thread: thread, text: text))
     }
 }
+
+@Suite struct KernelSymbolTests {
+    private static let text = """
+        ffffffff81000000 T _text
+        ffffffff81000000 T _stext
+        ffffffff81000100 t vfs_read
+        ffffffff81000180 d some_data
+        ffffffff81000200 W vfs_write
+        ffffffffc0001000 t virtnet_poll\t[virtio_net]
+        ffffffffc0002000 t bpf_prog_6deef7357e7b4530_on_exit\t[bpf]
+
+        """
+
+    @Test(
+        arguments: [
+            (0xffff_ffff_8100_0000, "_text+0"), (0xffff_ffff_8100_01ff, "vfs_read+255"),
+            (0xffff_ffff_8100_0200, "vfs_write+0"),
+            (0xffff_ffff_c000_1010, "virtnet_poll+16 virtio_net"),
+        ] as [(UInt64, String)]
+    )
+    func namesOfAddresses(_ address: UInt64, _ wanted: String) throws {
+        let symbol = try #require(KernelSymbols(Array(Self.text.utf8)).symbol(at: address))
+        #expect("\(symbol.name)+\(symbol.offset)" + (symbol.module.map { " \($0)" } ?? "") == wanted)
+    }
+
+    @Test func whatHasNoName() {
+        let symbols = KernelSymbols(Array(Self.text.utf8))
+        #expect(symbols.symbol(at: 0x1000) == nil)
+        #expect(symbols.functions { $0.hasPrefix("vfs_") || $0.hasPrefix("bpf_prog") } == ["vfs_read", "vfs_write"])
+        // Without privileges all addresses are 0.
+        #expect(KernelSymbols(Array("0000000000000000 T _text\n".utf8)).isEmpty)
+        #expect(KernelSymbols([]).symbol(at: 1) == nil)
+        #expect(KernelSymbols(Array("ffffffff81000000".utf8)).isEmpty)
+    }
+
+    @Test(.enabled(if: geteuid() == 0, root))
+    func theRunningKernel() throws {
+        let found = KernelSymbols.shared.functions { $0 == "vfs_read" || $0 == "do_sys_openat2" }
+        #expect(Set(found) == ["vfs_read", "do_sys_openat2"])
+    }
+}
+
+/// Attaching that not every kernel can do: what it says it can, it does.
+@Suite(.enabled(if: geteuid() == 0, root)) struct KernelFeatureTests {
+    private func counter(_ map: borrowing KernelMap, attachType: UInt32, type: ProgramType) throws -> KernelProgram {
+        try KernelProgram(
+            [
+                Instruction(.store32Imm, dst: .r10, offset: -4, imm: 0),
+                Instruction(.loadMap, dst: .r1, imm: Int64(map.descriptor)),
+                Instruction(.mov64Reg, dst: .r2, src: .r10), Instruction(.add64Imm, dst: .r2, imm: -4),
+                Instruction(.callHelper, imm: 1), Instruction(.jumpEqual64Imm, dst: .r0, offset: 2, imm: 0),
+                Instruction(.mov64Imm, dst: .r1, imm: 1), Instruction(.atomicAdd64, dst: .r0, src: .r1),
+                Instruction(.mov64Imm, dst: .r0, imm: 0), Instruction(.exit),
+            ],
+            type: type,
+            attachType: attachType
+        )
+    }
+
+    @Test func samplesOfACPU() throws {
+        let map = try KernelMap(type: .array, keySize: 4, valueSize: 8, maxEntries: 1)
+        let program = try counter(map, attachType: 0, type: .perfEvent)
+        // Counters of cycles may be missing; the clock is not.
+        do throws(KernelError) { _ = try KernelLink.sampling(program, cpu: 0, frequency: 99, by: .cycles) } catch {
+            #expect([ENOENT, EOPNOTSUPP, ENODEV].contains(error.errno), "\(error)")
+        }
+        var links: [LinkHolder] = []
+        for cpu in 0..<Int32(possibleCPUs) {
+            if let link = try? KernelLink.sampling(program, cpu: cpu, frequency: 999, by: .cpuClock) {
+                links.append(LinkHolder(link))
+            }
+        }
+        #expect(!links.isEmpty)
+        var spun: UInt64 = 0
+        let end = time(nil) + 2
+        while time(nil) < end { spun &+= 1 }
+        let value = try map.lookup([0, 0, 0, 0])
+        #expect(try #require(value).contains { $0 != 0 }, "spun \(spun) times")
+    }
+
+    private final class LinkHolder {
+        let link: KernelLink
+        init(_ link: consuming KernelLink) { self.link = link }
+    }
+
+    @Test func manyPlacesOfAFile() throws {
+        switch KernelFeatures.uprobeMulti {
+        case .no: return
+        case .unknown(let why): Issue.record("\(why)")
+        case .yes:
+            let map = try KernelMap(type: .array, keySize: 4, valueSize: 8, maxEntries: 1)
+            let program = try counter(map, attachType: AttachType.uprobeMulti, type: .kprobe)
+            #expect(throws: KernelError.self) {
+                _ = try KernelLink.uprobes(
+                    program,
+                    path: "/nonexistent",
+                    places: [.init(offset: 0)],
+                    isReturn: false,
+                    pid: nil
+                )
+            }
+        }
+    }
+
+    @Test func manyFunctionsOfTheKernel() throws {
+        switch KernelFeatures.kprobeMulti {
+        case .no: return
+        case .unknown(let why): Issue.record("\(why)")
+        case .yes:
+            let map = try KernelMap(type: .array, keySize: 4, valueSize: 8, maxEntries: 1)
+            let program = try counter(map, attachType: AttachType.kprobeMulti, type: .kprobe)
+            let link = try KernelLink.kprobes(program, functions: ["__x64_sys_getpgid"], isReturn: false)
+            _ = getpgid(0)
+            _ = consume link
+            let value = try map.lookup([0, 0, 0, 0])
+            #expect(value?.first != 0)
+        }
+    }
+}

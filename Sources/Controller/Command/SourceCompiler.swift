@@ -12,7 +12,13 @@ package struct CompiledObject: ~Copyable {
     }
 
     /// Compiles a source; what clang says is the reason when it refuses.
-    package static func compile(_ source: String, installation: Installation) throws(Failure) -> CompiledObject {
+    ///
+    /// `events` (`[MAP=]STRUCT`) are structs that the object is to have in its BTF, where clang puts only what others refer to.
+    package static func compile(
+        _ source: String,
+        events: [String] = [],
+        installation: Installation
+    ) throws(Failure) -> CompiledObject {
         let compiler = try findCompiler()
         guard let directory = makeDirectory() else {
             throw Failure.outputFailed("\(temporary)/ubpf-XXXXXX", errno: clinux_errno())
@@ -23,9 +29,11 @@ package struct CompiledObject: ~Copyable {
             path: "\(directory)/\(name.hasSuffix(".c") ? name.dropLast(2) + ".o" : name)",
             directory: directory
         )
+        let around = try wrapper(of: source, events, in: directory)
+        defer { if let around { _ = unsafe unlink(around) } }
         let result = runProgram(
             compiler,
-            arguments(source: source, output: object.path, headers: installation.headers)
+            arguments(source: around ?? source, output: object.path, headers: installation.headers)
         )
         guard result.status == 0 else {
             throw Failure.compilationFailed(
@@ -39,6 +47,27 @@ package struct CompiledObject: ~Copyable {
     deinit {
         _ = unsafe unlink(path)
         _ = unsafe rmdir(directory)
+    }
+
+    /// A file that is the source and a variable for each struct that is wanted; nil where none is.
+    private static func wrapper(
+        of source: String,
+        _ events: [String],
+        in directory: String
+    ) throws(Failure) -> String? {
+        let types = Set(events.compactMap { $0.split(separator: "=").last }).map { name in
+            name.hasPrefix("struct ") ? name.dropFirst(7) : name
+        }.filter { name in name.allSatisfy { $0.isLetter || $0.isNumber || $0 == "_" } }
+        guard !types.isEmpty else { return nil }
+        var text = "#include \"\(absolutePath(source))\"\n"
+        for type in types.sorted() { text += "struct \(type) *___ubpfrun_\(type) __attribute__((unused));\n" }
+        let path = "\(directory)/events.c"
+        let file = unsafe open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        guard file >= 0 else { throw Failure.outputFailed(path, errno: clinux_errno()) }
+        defer { _ = close(file) }
+        let error = writeAll(file, text)
+        guard error == 0 else { throw Failure.outputFailed(path, errno: error) }
+        return path
     }
 
     /// What a tutorial's Makefile would pass; `-mcpu=v3` is what kernels since 5.1 understand.

@@ -13,10 +13,12 @@ final class KernelLinkHolder {
 
 /// Attaches loaded programs to what their sections name.
 final class KernelAttaching {
-    private let pids: [Int32]
+    let pids: [Int32]
+    /// What a run with -v says.
+    private let note: (String) -> Void
     private var trace: TraceHolder?
 
-    private final class TraceHolder {
+    final class TraceHolder {
         let files: TraceFiles
 
         init() throws(KernelError) { files = try TraceFiles() }
@@ -26,7 +28,10 @@ final class KernelAttaching {
     private static let frequency: UInt64 = 99
 
     /// `pids` are the processes that uprobes are for; all where it is empty.
-    init(pids: [Int32]) { self.pids = pids }
+    init(pids: [Int32], note: @escaping (String) -> Void) {
+        self.pids = pids
+        self.note = note
+    }
 
     /// The tracepoint that sees what a probe on a function would, if this kernel has one.
     func substitute(for function: String) -> String? {
@@ -39,16 +44,14 @@ final class KernelAttaching {
     /// Refuses, before anything is loaded, what has no way to be attached here.
     static func check(_ spec: ProgramSpec) throws(Failure) {
         switch spec.attach {
-        case .usdt:
-            throw .noKernelHook(spec.name, section: spec.section, why: "USDT probes are not attached in the kernel")
         case .kernel(let hook, _):
             let kinds: Set<String> = [
                 "tp", "tracepoint", "raw_tp", "raw_tracepoint", "tp_btf", "fentry", "fexit", "fmod_ret", "lsm", "iter",
-                "kprobe", "kretprobe", "ksyscall", "kretsyscall",
+                "kprobe", "kretprobe", "ksyscall", "kretsyscall", "kprobe.multi", "kretprobe.multi",
             ]
             guard !kinds.contains(kind(of: hook)) else { return }
             throw .noKernelHook(spec.name, section: spec.section, why: "ubpfrun does not attach programs of '\(hook)'")
-        case .uprobe, .none: return
+        case .uprobe, .usdt, .none: return
         }
     }
 
@@ -62,18 +65,20 @@ final class KernelAttaching {
         let spec = holder.spec
         switch spec.attach {
         case .kernel(let hook, let target):
-            return [try kernelHook(holder, hook: hook, target: target)]
+            switch hook {
+            case "kprobe.multi", "kretprobe.multi": return try kprobes(holder, hook, pattern: target)
+            default: return [try kernelHook(holder, hook: hook, target: target)]
+            }
         case .none(let hook):
             return hook == "perf_event" ? try sampling(holder) : []
-        case .uprobe:
+        case .uprobe, .usdt:
             var links: [KernelLinkHolder] = []
             for place in places { links += try uprobe(holder, place) }
             return links
-        case .usdt: return []
         }
     }
 
-    private func traceFiles() throws(Failure) -> TraceHolder {
+    func traceFiles() throws(Failure) -> TraceHolder {
         if let trace { return trace }
         do throws(KernelError) {
             let made = try TraceHolder()
@@ -82,7 +87,7 @@ final class KernelAttaching {
         } catch { throw .noTraceFiles("it has the numbers of tracepoints", error.description) }
     }
 
-    private func checked(
+    func checked(
         _ spec: ProgramSpec,
         _ body: () throws(KernelError) -> KernelLink
     ) throws(Failure) -> KernelLinkHolder {
@@ -159,92 +164,93 @@ final class KernelAttaching {
                 isReturn: kind.hasPrefix("kret")
             )
             return KernelLinkHolder(link)
-        } catch {
-            // The kernel has no such kind of event at all.
-            if error.call.hasPrefix("open("), error.errno == ENOENT {
-                throw .noKprobes(spec.name, function: function, substitute: substitute(for: function))
-            }
-            throw .kernelAttachFailed(spec.name, section: spec.section, error.description)
-        }
+        } catch { throw refusal(error, spec, function: function) }
     }
 
-    /// One event for every CPU: software clocks, as virtual machines have no counters.
-    private func sampling(_ holder: KernelProgramHolder) throws(Failure) -> [KernelLinkHolder] {
+    private func refusal(_ error: KernelError, _ spec: ProgramSpec, function: String) -> Failure {
+        // The kernel has no such kind of event at all.
+        if error.call.hasPrefix("open("), error.errno == ENOENT {
+            return .noKprobes(spec.name, function: function, substitute: substitute(for: function))
+        }
+        if error.errno == ENOENT || error.errno == ESRCH {
+            return .noKernelFunction(spec.name, function: function, near: nearFunction(function))
+        }
+        return .kernelAttachFailed(spec.name, section: spec.section, error.description)
+    }
+
+    private func nearFunction(_ name: String) -> String? {
+        // Thousands of names: only those that begin alike.
+        let start = name.prefix(4)
+        return nearest(name, among: KernelSymbols.shared.functions { $0.hasPrefix(start) })
+    }
+
+    /// Functions by a pattern: with one link where the kernel has such links, else one by one.
+    private func kprobes(
+        _ holder: KernelProgramHolder,
+        _ hook: String,
+        pattern: String
+    ) throws(Failure) -> [KernelLinkHolder] {
+        let spec = holder.spec
+        let isReturn = hook.hasPrefix("kret")
+        let functions = tracedFunctions(pattern)
+        guard !functions.isEmpty else {
+            throw .noKernelFunction(spec.name, function: pattern, near: nearFunction(pattern))
+        }
+        if holder.isForMany {
+            return [
+                try checked(spec) { () throws(KernelError) in
+                    try KernelLink.kprobes(holder.program, functions: functions, isReturn: isReturn)
+                }
+            ]
+        }
         var links: [KernelLinkHolder] = []
-        for cpu in 0..<Int32(possibleCPUs) {
+        var first: KernelError?
+        for function in functions {
             do throws(KernelError) {
-                let link = try KernelLink.sampling(holder.program, cpu: cpu, frequency: Self.frequency)
+                let link = try KernelLink.kprobe(holder.program, function: function, offset: 0, isReturn: isReturn)
                 links.append(KernelLinkHolder(link))
-            } catch {
-                if error.errno == ENODEV { continue }
-                throw .kernelAttachFailed(holder.spec.name, section: holder.spec.section, error.description)
-            }
+            } catch { first = first ?? error }
+        }
+        if links.isEmpty, let first { throw refusal(first, spec, function: functions[0]) }
+        if links.count < functions.count {
+            note("\(spec.name): \(functions.count - links.count) of \(functions.count) functions cannot be probed")
         }
         return links
     }
 
-    // MARK: Functions of files
+    /// Functions that fit a pattern and can be traced; one name is taken as it is.
+    private func tracedFunctions(_ pattern: String) -> [String] {
+        guard Glob.isPattern(pattern) else { return [pattern] }
+        let glob = Glob(pattern)
+        if let trace = try? traceFiles(), let known = trace.files.tracedFunctions() {
+            return Set(known.filter { glob.matches($0) }).sorted()
+        }
+        return Set(KernelSymbols.shared.functions { glob.matches($0) }).sorted()
+    }
 
-    private func uprobe(_ holder: KernelProgramHolder, _ request: AttachRequest) throws(Failure) -> [KernelLinkHolder] {
-        let spec = holder.spec
-        do throws(Failure) {
-            let path = try file(of: request)
-            let offset = try Self.offset(of: request.place, in: path)
+    /// One event for every CPU: of the CPU's counter of cycles, else of the kernel's clock.
+    private func sampling(_ holder: KernelProgramHolder) throws(Failure) -> [KernelLinkHolder] {
+        var refusal: KernelError?
+        for clock in KernelLink.Clock.allCases {
             var links: [KernelLinkHolder] = []
-            for pid in pids.isEmpty ? [nil] : pids.map(Optional.some) {
-                links.append(
-                    try checked(spec) { () throws(KernelError) in
-                        try KernelLink.uprobe(
-                            holder.program,
-                            path: path,
-                            offset: offset,
-                            isReturn: request.isReturn,
-                            pid: pid
-                        )
-                    }
-                )
+            refusal = nil
+            for cpu in 0..<Int32(possibleCPUs) {
+                do throws(KernelError) {
+                    let link = try KernelLink.sampling(holder.program, cpu: cpu, frequency: Self.frequency, by: clock)
+                    links.append(KernelLinkHolder(link))
+                } catch {
+                    // ENODEV: a CPU that is offline.
+                    if error.errno == ENODEV { continue }
+                    refusal = error
+                    break
+                }
             }
-            return links
-        } catch {
-            if request.isOptional { return [] }
-            throw error
-        }
-    }
-
-    /// The file that a place is in: a path, a command of PATH, or a library by the start of its name.
-    private func file(of request: AttachRequest) throws(Failure) -> String {
-        let module = request.place.module ?? "libc.so.6"
-        if module.contains("/") { return module }
-        var directories = [
-            "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/usr/local/lib",
-        ]
-        directories += (environmentValue("PATH") ?? "").split(separator: ":").map(String.init)
-        for name in [module, "\(module).so.6", "\(module).so.1", "\(module).so"] {
-            for directory in directories where unsafe access("\(directory)/\(name)", R_OK) == 0 {
-                return "\(directory)/\(name)"
+            if refusal == nil, !links.isEmpty {
+                note("\(holder.spec.name) takes \(Self.frequency) samples a second of every CPU, by \(clock.name)")
+                return links
             }
         }
-        throw Failure(
-            .fileMissing,
-            "no file '\(module)' for program '\(request.name)'",
-            why: "it is neither a library nor a command here",
-            help: "--attach \(request.name)=/path/to/file:\(request.place.symbol)"
-        )
-    }
-
-    /// Where a function's code is in its file.
-    private static func offset(of place: Place, in path: String) throws(Failure) -> UInt64 {
-        let symbols: ModuleSymbols
-        do { symbols = try ModuleSymbols(path: path) } catch { throw Failure(error) }
-        guard let found = symbols.definitions(of: place.symbol).first,
-            let offset = symbols.fileOffset(of: found.address &+ place.offset)
-        else {
-            throw Failure(
-                .symbolNotFound,
-                "no function '\(place.symbol)' in \(path)",
-                help: symbols.suggestions(for: place.symbol).first.map { "did you mean '\($0)'?" }
-            )
-        }
-        return offset
+        let reason = refusal?.description ?? "no CPU is online"
+        throw .kernelAttachFailed(holder.spec.name, section: holder.spec.section, reason)
     }
 }

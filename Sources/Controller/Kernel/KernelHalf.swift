@@ -49,7 +49,7 @@ package final class KernelHalf {
         self.object = object
         self.options = options
         self.messages = messages
-        attaching = KernelAttaching(pids: options.pids)
+        attaching = KernelAttaching(pids: options.pids) { messages.detail($0) }
     }
 
     /// Whether a program that does nothing is taken; capabilities alone do not say (sysctls, seccomp, security modules).
@@ -70,13 +70,13 @@ package final class KernelHalf {
         var refusals: [Failure] = []
         for index in wanted {
             do throws(Failure) {
-                try KernelAttaching.check(object.programs[index])
-                try check(index, sharing: user)
-                for reached in object.programs(reachedFrom: [index]) { try load(reached) }
-                let places = plan.kernelRequests.filter { $0.program == index }
-                guard let holder = programs[index] else { continue }
-                links.append((index, try attaching.attach(holder, places: places)))
+                try run(index, plan, sharing: user)
             } catch {
+                let replaced = try replace(index, plan, sharing: user)
+                if replaced {
+                    messages.detail(error.text(as: "note"))
+                    continue
+                }
                 if options.isStrict { throw error }
                 refusals.append(error)
             }
@@ -96,6 +96,32 @@ package final class KernelHalf {
             if options.isStrict { throw warning }
             messages.warning(warning)
         }
+    }
+
+    /// Loads and attaches one program.
+    private func run(_ index: Int, _ plan: AttachPlan, sharing user: Set<Int>) throws(Failure) {
+        try KernelAttaching.check(object.programs[index])
+        try check(index, sharing: user)
+        for reached in object.programs(reachedFrom: [index]) { try load(reached) }
+        let places = plan.kernelRequests.filter { $0.program == index }
+        guard let holder = programs[index] else { return }
+        links.append((index, try attaching.attach(holder, places: places)))
+    }
+
+    /// Runs the programs tagged `instead-of:NAME` of a program that was refused; whether there are any, and all run.
+    private func replace(_ refused: Int, _ plan: AttachPlan, sharing user: Set<Int>) throws(Failure) -> Bool {
+        let name = object.programs[refused].name
+        let names = object.btf.map { ObjectTags($0).names(tagged: "instead-of:\(name)", .function, in: $0) } ?? []
+        let substitutes = object.programs.indices.filter { names.contains(object.programs[$0].name) }
+        if substitutes.isEmpty { return false }
+        for index in substitutes where !links.contains(where: { $0.program == index }) {
+            do throws(Failure) { try run(index, plan, sharing: user) } catch {
+                messages.detail(error.text(as: "note"))
+                return false
+            }
+            messages.detail("program '\(object.programs[index].name)' runs instead of '\(name)'")
+        }
+        return true
     }
 
     private func load(_ index: Int) throws(Failure) {
@@ -161,13 +187,20 @@ package final class KernelHalf {
 
     /// Where results go, once that is known.
     func begin(_ sink: OutputSink) throws(Failure) {
-        output = try KernelOutput(object, events: options.events, sink: sink, messages: messages)
+        output = try KernelOutput(
+            object,
+            maps: maps.sorted { $0.key < $1.key }.map(\.value),
+            events: options.events,
+            sink: sink,
+            messages: messages
+        )
     }
 
     /// Shows what has come since the last call.
     func drain() throws(Failure) {
         guard let output, let streams else { return }
         try streams.drain { (item) throws(Failure) in try output.show(item) }
+        output.lookAtProcesses(maps.values)
     }
 
     /// Shows the maps: at an interval, on SIGUSR1, or at the end.

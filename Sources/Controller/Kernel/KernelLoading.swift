@@ -2,11 +2,15 @@ import Glibc
 import ISA
 import Kernel
 import Loader
+import Symbols
 
 /// A program that the kernel has taken, for as long as the run lasts.
 final class KernelProgramHolder {
     let program: KernelProgram
     let spec: ProgramSpec
+    /// Loaded for links on many places, and for no others.
+    let isForMany: Bool
+    private let maps: [KernelMapHolder]
 
     /// Relocates a program to the running kernel and has it loaded; `maps` are by index into the object's.
     init(
@@ -28,14 +32,16 @@ final class KernelProgramHolder {
             }
         }
         let function = try Self.attachFunction(spec)
+        let attachType = Self.attachType(spec)
+        isForMany = spec.type == .kprobe && attachType != 0
+        self.maps = Array(maps.values)
         do throws(KernelError) {
             program = try KernelProgram(
                 instructions,
                 type: spec.type,
                 flags: spec.isSleepable ? KernelProgram.sleepable : 0,
                 license: object.license,
-                // Probes on many functions at once are attached one by one here.
-                attachType: spec.type == .kprobe ? 0 : spec.attachType,
+                attachType: attachType,
                 attachFunction: function,
                 name: spec.name,
                 externs: object.externs.map(\.name)
@@ -48,6 +54,27 @@ final class KernelProgramHolder {
             if !error.log.isEmpty { log(error.log) }
             throw Self.refusal(spec, error)
         }
+    }
+
+    /// For probes, that of links on many places where the kernel has such links: one takes the place of all others.
+    private static func attachType(_ program: ProgramSpec) -> UInt32 {
+        guard program.type == .kprobe else { return program.attachType }
+        switch program.attach {
+        case .uprobe, .usdt: return KernelFeatures.uprobeMulti == .yes ? AttachType.uprobeMulti : 0
+        case .kernel:
+            return program.attachType == AttachType.kprobeMulti && KernelFeatures.kprobeMulti == .yes
+                ? AttachType.kprobeMulti : 0
+        case .none: return 0
+        }
+    }
+
+    /// The number by which a program with libbpf's `usdt.bpf.h` finds the arguments of a static probe; 0 for others.
+    func specification(of probe: StaticProbe) throws(Failure) -> UInt64 {
+        guard let map = maps.first(where: { $0.spec.name == StaticProbeArguments.map }) else { return 0 }
+        let number = map.nextSpecification
+        try map.set(number, to: try StaticProbeArguments(probe, size: map.spec.valueSize).bytes)
+        map.nextSpecification += 1
+        return UInt64(number)
     }
 
     private static func relocated(_ program: ProgramSpec, of object: ObjectSpec) throws(Failure) -> ProgramSpec {

@@ -7,6 +7,8 @@ import Loader
 final class KernelMapHolder {
     let map: KernelMap
     let spec: MapSpec
+    /// Element for the arguments of the next static probe, where this is the map for them.
+    var nextSpecification = 0
 
     /// Makes the map with its first contents; sizes that objects leave open become libbpf's or the kernel's own.
     init(_ given: MapSpec) throws(Failure) {
@@ -68,11 +70,19 @@ final class KernelMapHolder {
 
     /// Puts a descriptor into an element: a map's, a program's, a perf buffer's.
     func set(_ index: Int, to descriptor: Int32) throws(Failure) {
-        let bytes = { (value: UInt32) in (0..<4).map { UInt8(truncatingIfNeeded: value >> (8 * UInt32($0))) } }
-        let status = map.update(bytes(UInt32(truncatingIfNeeded: index)), bytes(UInt32(bitPattern: descriptor)))
+        try set(index, to: Self.bytes(UInt32(bitPattern: descriptor)))
+    }
+
+    /// Puts a value into an element.
+    func set(_ index: Int, to value: [UInt8]) throws(Failure) {
+        let status = map.update(Self.bytes(UInt32(truncatingIfNeeded: index)), value)
         guard status >= 0 else {
             throw .kernelMapFailed(spec.name, "bpf(MAP_UPDATE_ELEM): \(errorText(Int32(-status)))")
         }
+    }
+
+    private static func bytes(_ value: UInt32) -> [UInt8] {
+        (0..<4).map { UInt8(truncatingIfNeeded: value >> (8 * UInt32($0))) }
     }
 
     /// Whether its elements are data that can be shown.
@@ -106,6 +116,24 @@ final class KernelMapHolder {
             }
         } catch { throw .kernelMapFailed(spec.name, error.description) }
         return result
+    }
+
+    /// Keys that are there now, at most so many.
+    func keys(limit: Int) -> [[UInt8]] {
+        var keys: [[UInt8]] = []
+        var key = try? map.nextKey(nil)
+        while let present = key, keys.count < limit {
+            keys.append(present)
+            key = try? map.nextKey(present)
+        }
+        return keys
+    }
+
+    /// The addresses of one stored stack, innermost first; nil where there is none.
+    func stack(_ id: UInt32) -> [UInt64]? {
+        guard spec.type == .stackTrace, let value = try? map.lookup(Self.bytes(id)) else { return nil }
+        return stride(from: 0, to: value.count - 7, by: 8).map { littleEndian(value, at: $0, size: 8) }
+            .prefix { $0 != 0 }.map { $0 }
     }
 
     /// The bytes of global variables, if they can be had.

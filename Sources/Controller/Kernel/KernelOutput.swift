@@ -1,3 +1,4 @@
+import ISA
 import JSON
 import Kernel
 import Loader
@@ -7,37 +8,35 @@ final class KernelOutput {
     private let object: ObjectSpec
     private let sink: OutputSink
     private let messages: Messages
-    /// `TYPE`, or `MAP=TYPE`, of `--event`.
-    private let events: [String]
-    private var tables: [String: EventTable?] = [:]
+    private let records: RecordOutput
+    private let stacks: KernelStacks
+    private let view: TaggedView?
     /// Maps and variables tagged `btf_decl_tag("hide")`: what programs only remember between their runs.
     private let hidden: Set<String>
-    /// The map whose columns were named last.
-    private var lastHeader = ""
 
-    init(_ object: ObjectSpec, events: [String], sink: OutputSink, messages: Messages) throws(Failure) {
+    init(
+        _ object: ObjectSpec,
+        maps: [KernelMapHolder],
+        events: [String],
+        sink: OutputSink,
+        messages: Messages
+    ) throws(Failure) {
         self.object = object
-        self.events = events
         self.sink = sink
         self.messages = messages
-        hidden = object.btf.map { Self.tagged("hide", in: $0) } ?? []
-        for event in events {
-            let name = String(event.split(separator: "=").last ?? "")
-            guard let btf = object.btf, EventTable.structure(name, in: btf) != nil else {
-                throw .badOption("--event", value: event, expects: "[MAP=]STRUCT, a struct of the object's BTF")
-            }
+        let stacks = KernelStacks(maps.filter { $0.spec.type == .stackTrace })
+        self.stacks = stacks
+        if let btf = object.btf {
+            let tags = ObjectTags(btf)
+            view = TaggedView(tags) { stacks.lines($0, $1, of: $2) }
+            // libbpf's own, for the arguments of static probes.
+            hidden = tags.names(tagged: "hide", .variable, in: btf)
+                .union([StaticProbeArguments.map, "__bpf_usdt_ip_to_spec_id"])
+        } else {
+            view = nil
+            hidden = []
         }
-    }
-
-    private static func tagged(_ tag: String, in btf: BTF) -> Set<String> {
-        var names: Set<String> = []
-        for id in 0..<UInt32(btf.count) {
-            guard let type = btf[id], type.kind == .declTag, btf.name(type) == tag,
-                let owner = btf[type.target], owner.kind == .variable
-            else { continue }
-            names.insert(btf.name(owner))
-        }
-        return names
+        records = try RecordOutput(object, events: events, view: view, sink: sink)
     }
 
     // MARK: Streams
@@ -45,7 +44,8 @@ final class KernelOutput {
     func show(_ item: KernelStreams.Item) throws(Failure) {
         switch item {
         case .line(let line): try show(line)
-        case .record(let bytes, let map): try show(bytes, map)
+        case .record(let bytes, let map):
+            if try !records.show(bytes, map) { messages.warning(.untypedRecords(map.name)) }
         }
     }
 
@@ -62,48 +62,23 @@ final class KernelOutput {
         }
     }
 
-    private func show(_ bytes: [UInt8], _ map: MapSpec) throws(Failure) {
-        let table = try table(of: map)
-        switch sink.format {
-        case .text:
-            guard let table, let line = table.line(bytes, time: clockText()) else {
-                return try sink.line("\(clockText()) \(map.name): \(hexadecimal(bytes: bytes))")
-            }
-            if lastHeader != map.name {
-                lastHeader = map.name
-                try sink.line(table.header)
-            }
-            try sink.line(line)
-        case .json:
-            try emit("record") { data in
-                data.member("map", map.name)
-                data.member("time", timeText())
-                guard let table, let value = table.value(bytes) else {
-                    return data.member("bytes", hexadecimal(bytes: bytes))
-                }
-                data.member("event", table.name)
-                data.key("fields")
-                value.write(to: &data)
-            }
-        }
-    }
-
-    private func table(of map: MapSpec) throws(Failure) -> EventTable? {
-        if let known = tables[map.name] { return known }
-        let chosen = events.compactMap { event -> String? in
-            let parts = event.split(separator: "=", maxSplits: 1).map(String.init)
-            return parts.count == 1 ? parts[0] : parts[0] == map.name ? parts[1] : nil
-        }.last
-        var made: EventTable?
-        if let btf = object.btf, let type = EventTable.type(of: map, chosen: chosen, in: btf) {
-            made = EventTable(btf, type: type)
-        }
-        tables[map.name] = .some(made)
-        if made == nil { messages.warning(.untypedRecords(map.name)) }
-        return made
-    }
-
     // MARK: Maps
+
+    /// When processes were last looked at.
+    private var lastLook: UInt64 = 0
+
+    /// Looks at the processes whose stacks are in maps: they may have ended when those are shown.
+    func lookAtProcesses(_ maps: some Sequence<KernelMapHolder>) {
+        let now = monotonicNanoseconds()
+        guard now >= lastLook + 200_000_000, let btf = object.btf else { return }
+        lastLook = now
+        for holder in maps where view?.hasUserStack(holder.spec.keyType, in: btf) == true {
+            for key in holder.keys(limit: 4096) {
+                let value = TypedValue(key, type: holder.spec.keyType, in: btf)
+                if let process = value.flatMap({ TaggedView.process(of: $0) }) { stacks.look(at: process) }
+            }
+        }
+    }
 
     /// The contents of maps, and of variables that programs have written.
     func report(_ maps: [KernelMapHolder], isFinal: Bool) throws(Failure) {
@@ -123,7 +98,9 @@ final class KernelOutput {
         for variable in map.variables where variable.type != 0 && variable.offset + variable.size <= bytes.count {
             if hidden.contains(variable.name) { continue }
             let own = Array(bytes[variable.offset..<variable.offset + variable.size])
-            guard own.contains(where: { $0 != 0 }), let value = TypedValue(own, type: variable.type, in: btf) else {
+            guard own.contains(where: { $0 != 0 }),
+                let value = TypedValue(own, type: variable.type, in: btf, view: view)
+            else {
                 continue
             }
             try show(Shown(name: variable.name, key: nil, value: value))
@@ -183,6 +160,8 @@ final class KernelOutput {
                 try show(element)
             } else {
                 try sink.line("  \(element.key?.text ?? ""): \(element.value.text)")
+                let lines = (element.key?.stackLines ?? []) + element.value.stackLines
+                if !lines.isEmpty { try sink.line(lines.joined(separator: "\n")) }
             }
         }
     }
@@ -225,17 +204,20 @@ final class KernelOutput {
         }
     }
 
-    /// Numbers in ascending order, as bpftrace sorts; everything else as the kernel has it.
+    /// Numbers, and histograms by all they count, in ascending order as bpftrace sorts; everything else as the kernel has it.
     private static func rank(_ value: TypedValue) -> Double {
         switch value {
         case .signed(let number): Double(number)
         case .unsigned(let number): Double(number)
-        case .flag, .float, .address, .text, .list, .record: 0
+        case .record: value["slots"]?.numbers.map { Double($0.reduce(0, &+)) } ?? 0
+        case .flag, .float, .address, .text, .list, .time, .stack: 0
         }
     }
 
     private func typed(_ bytes: [UInt8], _ type: UInt32) -> TypedValue {
-        if type != 0, let btf = object.btf, let value = TypedValue(bytes, type: type, in: btf) { return value }
+        if type != 0, let btf = object.btf, let value = TypedValue(bytes, type: type, in: btf, view: view) {
+            return value
+        }
         guard bytes.count <= 8, !bytes.isEmpty else { return .text(hexadecimal(bytes: bytes)) }
         return .unsigned(littleEndian(bytes, at: 0, size: bytes.count))
     }

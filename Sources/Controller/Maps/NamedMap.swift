@@ -161,7 +161,7 @@ struct NamedMap {
             switch value {
             case .unsigned(let number): sum += Int128(number)
             case .signed(let number): sum += Int128(number)
-            case .flag, .float, .address, .text, .list, .record: return nil
+            case .flag, .float, .address, .text, .list, .record, .time, .stack: return nil
             }
         }
         return sum

@@ -1,3 +1,5 @@
+package import Symbols
+
 // The part of the error table that is about programs in the kernel.
 
 extension Failure {
@@ -49,6 +51,42 @@ extension Failure {
             why: "this kernel has none of that name",
             help: near.map { "did you mean '\($0)'?" }
                 ?? "a tracepoint is CATEGORY/NAME, as in /sys/kernel/tracing/events"
+        )
+    }
+
+    package static func noKernelFunction(_ program: String, function: String, near: String?) -> Failure {
+        Failure(
+            .noKernelType,
+            "this kernel has no function '\(function)' for program '\(program)'",
+            why: "it has none of that name, or it has been inlined everywhere",
+            help: near.map { "did you mean '\($0)'?" }
+        )
+    }
+
+    package static func noStaticProbe(_ name: String, path: String, known: [StaticProbe]) -> Failure {
+        let names = Set(known.map { "\($0.provider):\($0.name)" }).sorted()
+        return Failure(
+            .symbolNotFound,
+            "no static probe '\(name)' in \(path)",
+            why: names.isEmpty ? "it has no static probes" : "it has \(counted(names.count, "static probe"))",
+            help: nearest(name, among: names).map { "did you mean '\($0)'?" }
+        )
+    }
+
+    package static func unknownArguments(_ probe: String, _ text: String) -> Failure {
+        Failure(
+            .noKernelHook,
+            "the arguments of static probe '\(probe)' are not understood",
+            why: "'\(text)' is neither a constant, a register, nor memory by one register"
+        )
+    }
+
+    package static func countedProbe(_ program: String, name: String) -> Failure {
+        Failure(
+            .noKernelHook,
+            "program '\(program)' cannot be on '\(name)' in the process",
+            why: "the process goes round this probe until the kernel has counted its semaphore up",
+            help: "--backend kernel"
         )
     }
 

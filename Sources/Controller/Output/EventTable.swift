@@ -6,6 +6,7 @@ package struct EventTable {
     private let btf: BTF
     private let type: UInt32
     private let size: Int
+    private let view: TaggedView?
     private let columns: [Column]
 
     private struct Column {
@@ -15,11 +16,12 @@ package struct EventTable {
     }
 
     /// `type` is a struct.
-    package init?(_ btf: BTF, type: UInt32) {
+    package init?(_ btf: BTF, type: UInt32, view: TaggedView? = nil) {
         guard let structure = btf.underlying(type), structure.kind == .structure,
-            let zero = TypedValue([UInt8](repeating: 0, count: structure.size), type: type, in: btf)
+            let zero = TypedValue([UInt8](repeating: 0, count: structure.size), type: type, in: btf, view: view)
         else { return nil }
         self.btf = btf
+        self.view = view
         self.type = structure.id
         size = structure.size
         columns = Self.flat(zero, "").map { name, value in
@@ -28,6 +30,9 @@ package struct EventTable {
             case .signed, .unsigned, .flag: Column(name: name, width: max(name.count, 7), isText: false)
             case .float, .address: Column(name: name, width: max(name.count, 18), isText: false)
             case .list, .record: Column(name: name, width: name.count, isText: true)
+            case .time: Column(name: name, width: max(name.count, 12), isText: true)
+            // On lines of their own.
+            case .stack: Column(name: name, width: 0, isText: true)
             }
         }
     }
@@ -41,13 +46,13 @@ package struct EventTable {
 
     /// One row; nil for a record that is no such struct.
     package func line(_ record: [UInt8], time: String) -> String? {
-        guard let value = TypedValue(record, type: type, in: btf) else { return nil }
+        guard let value = value(record) else { return nil }
         let cells = zip(Self.flat(value, ""), columns).map { ($0.0.1.text, $0.1.isText, $0.1.width) }
-        return row([(time, true, 8)] + cells)
+        return ([row([(time, true, 8)] + cells)] + value.stackLines).joined(separator: "\n")
     }
 
     /// The record's fields, for JSON.
-    package func value(_ record: [UInt8]) -> TypedValue? { TypedValue(record, type: type, in: btf) }
+    package func value(_ record: [UInt8]) -> TypedValue? { TypedValue(record, type: type, in: btf, view: view) }
 
     private func row(_ cells: [(String, Bool, Int)]) -> String {
         var text = ""
@@ -66,7 +71,7 @@ package struct EventTable {
 
     /// Fields of structs inside, as `a.b`.
     private static func flat(_ value: TypedValue, _ name: String) -> [(String, TypedValue)] {
-        guard case .record(let fields) = value else { return [(name, value)] }
+        guard case .record(let fields) = value else { return value.isStack ? [] : [(name, value)] }
         return fields.flatMap { flat($0.value, name.isEmpty ? $0.name : "\(name).\($0.name)") }
     }
 

@@ -49,7 +49,36 @@ package struct AttachPlan: Sendable {
                     }
                     requests.append(request)
                 }
-            case .usdt, .kernel:
+            case .usdt(let path, let provider, let probe):
+                var places = chosen[program.name] ?? []
+                if places.isEmpty, let provider, let probe {
+                    places = [Place(module: path, symbol: "\(provider):\(probe)", offset: 0)]
+                }
+                if places.isEmpty, program.isAutoloaded {
+                    throw Failure.noTarget(program.name, section: program.section)
+                }
+                for var place in places {
+                    guard let module = place.module, !module.isEmpty, place.symbol.split(separator: ":").count == 2
+                    else {
+                        throw .badOption(
+                            "--attach",
+                            value: "\(program.name)=\(place.symbol)",
+                            expects: "PROGRAM=BINARY:PROVIDER:PROBE"
+                        )
+                    }
+                    place.isStatic = true
+                    requests.append(
+                        AttachRequest(
+                            program: index,
+                            name: program.name,
+                            place: place,
+                            isReturn: false,
+                            cookie: 0,
+                            isOptional: false
+                        )
+                    )
+                }
+            case .kernel:
                 if recipe?.dropsKernelPrograms != true, program.isAutoloaded { kernelPrograms.append(index) }
             case .none(let hook):
                 if hook == "perf_event", program.isAutoloaded { kernelPrograms.append(index) }
@@ -85,6 +114,14 @@ package struct Place: Equatable, Sendable {
     package var module: String?
     package var symbol: String
     package var offset: UInt64
+    /// `symbol` is `PROVIDER:NAME` of a static probe (USDT).
+    package var isStatic = false
+
+    /// Provider and name of a static probe.
+    package var staticProbe: (provider: String, name: String)? {
+        let parts = symbol.split(separator: ":")
+        return isStatic && parts.count == 2 ? (String(parts[0]), String(parts[1])) : nil
+    }
 
     package init(module: String?, symbol: String, offset: UInt64) {
         self.module = module

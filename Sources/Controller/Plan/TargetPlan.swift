@@ -185,6 +185,7 @@ package struct TargetPlan {
         _ skipped: (String) -> Void
     ) throws(Failure) -> [ProbeTarget] {
         let place = request.place
+        if let probe = place.staticProbe { return try staticTargets(request, probe, resolver) }
         do throws(SymbolsError) {
             let module: String
             if let named = place.module {
@@ -198,6 +199,33 @@ package struct TargetPlan {
             skipped("\(request.name): \(error.message)")
             return []
         }
+    }
+
+    /// The nops of a static probe, which may be anywhere in functions.
+    private static func staticTargets(
+        _ request: AttachRequest,
+        _ name: (provider: String, name: String),
+        _ resolver: ProbeResolver
+    ) throws(Failure) -> [ProbeTarget] {
+        let module = request.place.module ?? ""
+        let symbol = request.place.symbol
+        let known: [StaticProbe]
+        var targets: [ProbeTarget] = []
+        do throws(SymbolsError) {
+            guard let loaded = resolver.modules(named: module).first else {
+                // Says that it is not loaded.
+                return try resolver.resolve(module: module, symbol: symbol)
+            }
+            known = try resolver.symbols(of: loaded).staticProbes
+            for probe in known where (probe.provider, probe.name) == name {
+                targets.append(try resolver.resolve(module: module, fileAddress: probe.address, known: symbol))
+            }
+        } catch { throw Failure(error) }
+        if targets.isEmpty { throw .noStaticProbe(symbol, path: module, known: known) }
+        if known.contains(where: { ($0.provider, $0.name) == name && $0.semaphore != 0 }) {
+            throw .countedProbe(request.name, name: symbol)
+        }
+        return targets
     }
 
     /// Where a function is found that was named without a module: the program itself, a library of its own (another

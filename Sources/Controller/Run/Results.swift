@@ -21,6 +21,7 @@ final class Results {
     private var log: RingConsumer?
     private var rings: [RingConsumer] = []
     private var symbolizer: (count: Int, Symbolizer)?
+    private let records: RecordOutput
 
     init(
         _ assembly: SessionAssembly,
@@ -31,13 +32,15 @@ final class Results {
         sink: OutputSink,
         messages: Messages,
         modules: [ProcessMaps]
-    ) {
+    ) throws(Failure) {
         self.options = options
         self.sink = sink
         self.messages = messages
         self.recipe = recipe
         object = assembly.object
         maps = assembly.maps
+        let tagged = assembly.object.btf.map { TaggedView(ObjectTags($0)) }
+        records = try RecordOutput(assembly.object, events: options.events, view: tagged, sink: sink)
         self.probes = probes
         startModules = modules
         log = assembly.logMap.map { RingConsumer(MapView(view, $0)) }
@@ -67,7 +70,7 @@ final class Results {
     func drain() throws(Failure) {
         while let record = log?.next() { try printLog(record) }
         for index in rings.indices {
-            while let record = rings[index].next() { try printRecord(record, of: rings[index].map.name) }
+            while let record = rings[index].next() { try show(record, of: rings[index].map.name) }
         }
     }
 
@@ -101,15 +104,9 @@ final class Results {
         }
     }
 
-    private func printRecord(_ record: [UInt8], of map: String) throws(Failure) {
-        switch sink.format {
-        case .text: try sink.line("\(clockText()) \(map): \(hexadecimal(bytes: record))")
-        case .json:
-            try emit("record") { data in
-                data.member("map", map)
-                data.member("bytes", hexadecimal(bytes: record))
-            }
-        }
+    private func show(_ record: [UInt8], of name: String) throws(Failure) {
+        guard let map = object.maps.first(where: { $0.name == name }) else { return }
+        _ = try records.show(record, map)
     }
 
     // MARK: Leaks

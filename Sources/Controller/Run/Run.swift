@@ -31,7 +31,7 @@ package struct Run {
     private func run(_ given: RunOptions) throws(Failure) -> Int32 {
         var options = given
         let installation = Installation.current
-        var object = try LoadedProgram.load(options.program, installation)
+        var object = try LoadedProgram.load(options.program, events: options.events, installation)
         let recipe = Recipe.matching(object)
         let own = try ProgramArguments(
             options.rest,
@@ -143,11 +143,16 @@ extension RunOptions {
 
 /// An object by any of its names: file, source or tool.
 package enum LoadedProgram {
-    package static func load(_ word: String, _ installation: Installation) throws(Failure) -> ObjectSpec {
+    /// `events` are structs that a source's BTF is to have.
+    package static func load(
+        _ word: String,
+        events: [String] = [],
+        _ installation: Installation
+    ) throws(Failure) -> ObjectSpec {
         switch try installation.find(word) {
         case .object(let path): return try load(path)
         case .source(let path):
-            let compiled = try CompiledObject.compile(path, installation: installation)
+            let compiled = try CompiledObject.compile(path, events: events, installation: installation)
             var object = try load(compiled.path)
             object.name = fileName(of: path)
             return object

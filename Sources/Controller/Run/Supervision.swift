@@ -76,7 +76,7 @@ struct Supervision: ~Copyable {
         for target in targets { try join(target, session, loop) }
         turn = nil
         let sink = try OutputSink(format: options.format ?? .text, path: options.output, pid: targets[0].pid)
-        let results = Results(
+        let results = try Results(
             assembly,
             probes: book.probes,
             view: session.view,
