@@ -12,7 +12,7 @@ tools := $(patsubst bpf/%.bpf.c,dist/share/ubpf/tools/%.bpf.o,$(wildcard bpf/*.b
 demos := $(BUILD)/demo/leaky $(BUILD)/demo/leaky-omit-frame-pointer
 benches := $(addprefix $(BUILD)/bench/,malloc-loop attach-target hit-loop throw-loop hit.bpf.o)
 
-.PHONY: help deps build test demo bench bench-vm bench-vm-instructions vm-bench-programs torture torture-maps fuzz lint format install uninstall clean \
+.PHONY: help deps build test test-vm demo bench bench-vm bench-vm-instructions vm-bench-programs torture torture-maps fuzz lint format install uninstall clean \
 	swift-products build-static-stdlib bpf demos bench-programs dist-tree
 
 help: ## this list
@@ -67,6 +67,9 @@ $(BUILD)/bench/%: Benchmarks/%.c
 
 test: ## the whole suite, as the caller and, for root, as nobody too
 	@scripts/test
+
+test-vm: build ## programs in the kernel: here, and in Debian's 6.1 and 6.12 under QEMU (a few minutes)
+	@scripts/test-vm
 
 demo: build demos ## memleak on a program that leaks, then on real ones
 	@scripts/deps demo
