@@ -7,6 +7,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* Only this process; 0 for all. */
 const volatile __u32 target_pid = 0;
+/* Only threads of this name; empty for all. */
+const volatile char target_comm[TASK_COMM_LEN] = "";
 /* The time of CPUs that have nothing to do, too. */
 const volatile bool idle = false;
 
@@ -41,6 +43,12 @@ int on_sample(struct bpf_perf_event_data *ctx)
 	if (!idle && !(__u32)id)
 		return 0;
 	bpf_get_current_comm(place.comm, sizeof(place.comm));
+	for (int i = 0; target_comm[0] && i < TASK_COMM_LEN; i++) {
+		if (place.comm[i] != target_comm[i])
+			return 0;
+		if (!target_comm[i])
+			break;
+	}
 	/* Negative: no stack, and why. */
 	place.kernel = bpf_get_stackid(ctx, &stacks, 0);
 	place.user = bpf_get_stackid(ctx, &stacks, BPF_F_USER_STACK);

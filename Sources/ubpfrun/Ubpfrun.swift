@@ -120,7 +120,7 @@ struct RunCommand: ParsableCommand {
     var followsExec = false
 
     @Option(
-        help: ArgumentHelp("The struct that records of kernel programs are; repeatable.", valueName: "[MAP=]STRUCT")
+        help: ArgumentHelp("The struct that records are; repeatable.", valueName: "[MAP=][HEADER:]STRUCT")
     )
     var event: [String] = []
 
@@ -160,7 +160,6 @@ struct RunCommand: ParsableCommand {
         run.permissions = permissions.set
         run.followsFork = followsFork
         run.followsExec = followsExec
-        run.events = event
         if let backend {
             guard backend == "user" || backend == "kernel" else {
                 leave(.badOption("--backend", value: backend, expects: "user or kernel"))
@@ -176,6 +175,7 @@ struct RunCommand: ParsableCommand {
         if json { run.format = .json }
         do throws(Failure) {
             for text in pid { try run.addPids(text) }
+            for text in event { run.events.append(try EventChoice(text)) }
             try run.check()
         } catch { leave(error) }
         throw ExitCode(Run(run).execute())

@@ -362,6 +362,7 @@ final class Files: Sendable {
                 }
                 """ + license
         )
+        try write("answer.h", "struct reply { __u16 low, high; };\n")
         try write(
             "local.bpf.c",
             include + ring

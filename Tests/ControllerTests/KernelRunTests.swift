@@ -158,6 +158,13 @@ struct KernelRunTests {
                 $0["value"] as? Int == 42
             }
         )
+        let header = try #require(Files.shared).directory + "/answer.h"
+        #expect(
+            try events(try run([local, "-q", "-j", "--event", "events=\(header):reply", "--", "true"]).output).contains
+            {
+                $0["low"] as? Int == 42 && $0["high"] as? Int == 0
+            }
+        )
         let map = try run([object, "-q", "-j", "--event", "events=struct answer", "--", "true"])
         #expect(try events(map.output).contains { $0["value"] as? Int == 42 })
     }
@@ -190,7 +197,10 @@ struct KernelRunTests {
 
     /// Stacks of the kernel and of processes that have ended.
     @Test func stacksOfProcessesThatHaveEnded() throws {
-        let result = try run(["profile", "-q", "--", "sh", "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"])
+        let result = try run([
+            "profile", "-q", "--target-comm", "sh", "--", "sh", "-c",
+            "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done",
+        ])
         let shell = result.output.split(separator: "\n").drop { !$0.contains("comm: sh}") }
         #expect(shell.contains { $0.hasPrefix("    user:") }, "\(result.output)")
         #expect(shell.contains { $0.hasSuffix(" [dash]") || $0.hasSuffix(" [libc.so.6]") }, "\(result.output)")

@@ -207,6 +207,7 @@ static void step(long value)
 
 static void functions(void)
 {
+	must(setpgid(0, 0) == 0 || getpgid(0) == getpid(), "setpgid");
 	for (int i = 0; i < TIMES; i++) {
 		must(getpgid(getpid()) >= 0, "getpgid");
 		work_one(i);

@@ -38,7 +38,7 @@ package struct RunOptions: Equatable, Sendable {
     package var followsExec = false
 
     /// `[MAP=]TYPE` of records that programs in the kernel send.
-    package var events: [String] = []
+    package var events: [EventChoice] = []
     /// Uprobe programs run in the kernel, not in the process.
     package var usesKernel = false
 

@@ -13,10 +13,10 @@ package struct CompiledObject: ~Copyable {
 
     /// Compiles a source; what clang says is the reason when it refuses.
     ///
-    /// `events` (`[MAP=]STRUCT`) are structs that the object is to have in its BTF, where clang puts only what others refer to.
+    /// `events` are structs that the object is to have in its BTF, where clang puts only what others refer to.
     package static func compile(
         _ source: String,
-        events: [String] = [],
+        events: [EventChoice] = [],
         installation: Installation
     ) throws(Failure) -> CompiledObject {
         let compiler = try findCompiler()
@@ -29,7 +29,12 @@ package struct CompiledObject: ~Copyable {
             path: "\(directory)/\(name.hasSuffix(".c") ? name.dropLast(2) + ".o" : name)",
             directory: directory
         )
-        let around = try wrapper(of: source, events, in: directory)
+        let types = events.filter { $0.header == nil }.map(\.type)
+        var around: String?
+        if !types.isEmpty {
+            let text = (["#include \"\(absolutePath(source))\""] + types.map(variable)).joined(separator: "\n") + "\n"
+            around = try wrapper(text, in: directory)
+        }
         defer { if let around { _ = unsafe unlink(around) } }
         let result = runProgram(
             compiler,
@@ -49,20 +54,42 @@ package struct CompiledObject: ~Copyable {
         _ = unsafe rmdir(directory)
     }
 
-    /// A file that is the source and a variable for each struct that is wanted; nil where none is.
-    private static func wrapper(
-        of source: String,
-        _ events: [String],
-        in directory: String
-    ) throws(Failure) -> String? {
-        let types = Set(events.compactMap { $0.split(separator: "=").last }).map { name in
-            name.hasPrefix("struct ") ? name.dropFirst(7) : name
-        }.filter { name in name.allSatisfy { $0.isLetter || $0.isNumber || $0 == "_" } }
-        guard !types.isEmpty else { return nil }
-        var text = "#include \"\(absolutePath(source))\"\n"
-        for type in types.sorted() { text += "struct \(type) *___ubpfrun_\(type) __attribute__((unused));\n" }
+    /// An object with nothing but one struct of a header in its BTF.
+    package static func compile(
+        header: String,
+        type: String,
+        installation: Installation
+    ) throws(Failure) -> CompiledObject {
+        let compiler = try findCompiler()
+        guard isFile(header) else { throw Failure(.fileMissing, "no header '\(header)'") }
+        guard let directory = makeDirectory() else {
+            throw Failure.outputFailed("\(temporary)/ubpf-XXXXXX", errno: clinux_errno())
+        }
+        let object = CompiledObject(path: "\(directory)/types.o", directory: directory)
+        var log = ""
+        // Headers for both sides of a program leave the kernel's names to whoever includes them; some have their own.
+        for first in ["#include \"vmlinux.h\"\n", ""] {
+            let text = "\(first)#include \"\(absolutePath(header))\"\n\(variable(type))\n"
+            let source = try wrapper(text, in: directory)
+            defer { _ = unsafe unlink(source) }
+            let result = runProgram(
+                compiler,
+                arguments(source: source, output: object.path, headers: installation.headers)
+            )
+            if result.status == 0 { return object }
+            if log.isEmpty { log = result.errors.isEmpty ? exitText(result.status) : result.errors }
+        }
+        throw Failure.compilationFailed(header, log: log)
+    }
+
+    /// Brings a struct into BTF.
+    private static func variable(_ type: String) -> String {
+        "struct \(type) *___ubpfrun_\(type) __attribute__((unused));"
+    }
+
+    private static func wrapper(_ text: String, in directory: String) throws(Failure) -> String {
         let path = "\(directory)/events.c"
-        let file = unsafe open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        let file = unsafe open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
         guard file >= 0 else { throw Failure.outputFailed(path, errno: clinux_errno()) }
         defer { _ = close(file) }
         let error = writeAll(file, text)

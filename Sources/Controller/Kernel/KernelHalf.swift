@@ -190,7 +190,7 @@ package final class KernelHalf {
         output = try KernelOutput(
             object,
             maps: maps.sorted { $0.key < $1.key }.map(\.value),
-            events: options.events,
+            options: options,
             sink: sink,
             messages: messages
         )

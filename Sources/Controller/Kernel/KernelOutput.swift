@@ -11,17 +11,20 @@ final class KernelOutput {
     private let records: RecordOutput
     private let stacks: KernelStacks
     private let view: TaggedView?
+    /// Entries with stacks that are shown of a map.
+    private let top: Int
     /// Maps and variables tagged `btf_decl_tag("hide")`: what programs only remember between their runs.
     private let hidden: Set<String>
 
     init(
         _ object: ObjectSpec,
         maps: [KernelMapHolder],
-        events: [String],
+        options: RunOptions,
         sink: OutputSink,
         messages: Messages
     ) throws(Failure) {
         self.object = object
+        top = options.top ?? 20
         self.sink = sink
         self.messages = messages
         let stacks = KernelStacks(maps.filter { $0.spec.type == .stackTrace })
@@ -36,7 +39,7 @@ final class KernelOutput {
             view = nil
             hidden = []
         }
-        records = try RecordOutput(object, events: events, view: view, sink: sink)
+        records = try RecordOutput(object, events: options.events, view: view, sink: sink)
     }
 
     // MARK: Streams
@@ -72,7 +75,7 @@ final class KernelOutput {
         let now = monotonicNanoseconds()
         guard now >= lastLook + 200_000_000, let btf = object.btf else { return }
         lastLook = now
-        for holder in maps where view?.hasUserStack(holder.spec.keyType, in: btf) == true {
+        for holder in maps where view?.hasStack(holder.spec.keyType, in: btf) == true {
             for key in holder.keys(limit: 4096) {
                 let value = TypedValue(key, type: holder.spec.keyType, in: btf)
                 if let process = value.flatMap({ TaggedView.process(of: $0) }) { stacks.look(at: process) }
@@ -128,15 +131,22 @@ final class KernelOutput {
         _ entries: [(key: [UInt8], value: [UInt8])]
     ) throws(Failure) {
         let spec = holder.spec
-        var shown = entries.map { entry in
+        let ranked = entries.map { entry in
+            (entry, rank: Self.rank(value(entry.value, of: holder, nil)))
+        }.sorted { $0.rank < $1.rank }
+        // Naming addresses takes long, and hundreds of stacks are not read.
+        let isLimited = hasStacks(spec) && ranked.count > top
+        let shown = (isLimited ? ranked.suffix(top) : ranked[...]).map { ranked in
             Shown(
                 name: spec.name,
-                key: typed(entry.key, spec.keyType),
-                value: holder.isPerCPU ? perCPU(entry.value, spec) : typed(entry.value, spec.valueType)
+                key: typed(ranked.0.key, spec.keyType, view),
+                value: value(ranked.0.value, of: holder, view)
             )
         }
-        shown.sort { Self.rank($0.value) < Self.rank($1.value) }
         if shown.isEmpty { return }
+        if isLimited {
+            messages.status("\(spec.name): \(ranked.count - top) smaller ones of \(ranked.count) are not shown (--top)")
+        }
         let isHistogram = shown.contains { $0.slots != nil }
         if sink.format == .text, !isHistogram { try sink.line("\(spec.name):") }
         if sink.format == .json, !isHistogram {
@@ -214,7 +224,16 @@ final class KernelOutput {
         }
     }
 
-    private func typed(_ bytes: [UInt8], _ type: UInt32) -> TypedValue {
+    private func hasStacks(_ spec: MapSpec) -> Bool {
+        guard let btf = object.btf, let view else { return false }
+        return [spec.keyType, spec.valueType].contains { view.hasStack($0, in: btf) }
+    }
+
+    private func value(_ bytes: [UInt8], of holder: KernelMapHolder, _ view: TaggedView?) -> TypedValue {
+        holder.isPerCPU ? perCPU(bytes, holder.spec, view) : typed(bytes, holder.spec.valueType, view)
+    }
+
+    private func typed(_ bytes: [UInt8], _ type: UInt32, _ view: TaggedView?) -> TypedValue {
         if type != 0, let btf = object.btf, let value = TypedValue(bytes, type: type, in: btf, view: view) {
             return value
         }
@@ -223,10 +242,10 @@ final class KernelOutput {
     }
 
     /// The copies of all CPUs; those of a histogram are added up.
-    private func perCPU(_ bytes: [UInt8], _ spec: MapSpec) -> TypedValue {
+    private func perCPU(_ bytes: [UInt8], _ spec: MapSpec, _ view: TaggedView?) -> TypedValue {
         let stride = (spec.valueSize + 7) / 8 * 8
         let copies = (0..<bytes.count / max(1, stride)).map { index in
-            typed(Array(bytes[index * stride..<index * stride + spec.valueSize]), spec.valueType)
+            typed(Array(bytes[index * stride..<index * stride + spec.valueSize]), spec.valueType, view)
         }
         let slots = copies.compactMap { $0["slots"]?.numbers }
         guard slots.count == copies.count, let first = slots.first else { return .list(copies) }

@@ -7,11 +7,17 @@ import Symbols
 final class KernelStacks {
     private let maps: [KernelMapHolder]
     private var processes: [Int32: Process] = [:]
+    /// What is known of files, whatever processes have them at whatever addresses.
+    private var files: [File: Symbolizer] = [:]
+
+    private struct File: Hashable {
+        var path: String
+        var inode: UInt64
+    }
 
     /// What a process had mapped when it was last seen.
     private struct Process {
         var maps: ProcessMaps
-        var symbolizer: Symbolizer
         /// Times it was looked at; the next look comes later each time.
         var looks: UInt64
         var nextLook: UInt64
@@ -34,12 +40,7 @@ final class KernelStacks {
             processes[pid]?.nextLook = next
             return
         }
-        if let known, known.maps.modules == found.modules {
-            processes[pid]?.looks = looks
-            processes[pid]?.nextLook = next
-            return
-        }
-        processes[pid] = Process(maps: found, symbolizer: Symbolizer(maps: found), looks: looks, nextLook: next)
+        processes[pid] = Process(maps: found, looks: looks, nextLook: next)
     }
 
     /// The lines of a stack, innermost first; none where there is no such stack.
@@ -60,8 +61,25 @@ final class KernelStacks {
         case .kernel: return addresses.enumerated().map { .frame(number: $0, Self.kernelFrame($1)) }
         case .user:
             if let pid { look(at: pid) }
-            let symbolizer = pid.flatMap { processes[$0]?.symbolizer } ?? Symbolizer(modules: [])
-            return StackLine.lines(addresses, symbolizer)
+            let maps = pid.flatMap { processes[$0]?.maps }
+            return StackLine.lines(addresses) { frames($0, isReturnAddress: $1, maps) }
+        }
+    }
+
+    private func frames(_ address: UInt64, isReturnAddress: Bool, _ maps: ProcessMaps?) -> [Frame] {
+        guard let module = maps?.module(containing: address) else { return [Frame(address: address)] }
+        let file = File(path: module.isVDSO ? module.path : module.openPath, inode: module.inode)
+        let symbolizer: Symbolizer
+        if let known = files[file] {
+            symbolizer = known
+        } else {
+            symbolizer = Symbolizer(modules: [SymbolizerModule(path: file.path, start: 0, end: .max, bias: 0)])
+            files[file] = symbolizer
+        }
+        return symbolizer.symbolize(address &- module.bias, isReturnAddress: isReturnAddress).map { found in
+            var frame = found
+            frame.address = address
+            return frame
         }
     }
 

@@ -75,9 +75,8 @@ package struct EventTable {
         return fields.flatMap { flat($0.value, name.isEmpty ? $0.name : "\(name).\($0.name)") }
     }
 
-    /// The type of a map's records: `chosen` by the user, the value that the map declares, or the struct called `event`.
-    package static func type(of map: MapSpec, chosen: String?, in btf: BTF) -> UInt32? {
-        if let chosen { return structure(chosen, in: btf) }
+    /// The type of a map's records: the value that the map declares, or the struct called `event`.
+    package static func type(of map: MapSpec, in btf: BTF) -> UInt32? {
         if let declared = btf.underlying(map.valueType), declared.kind == .structure { return declared.id }
         return structure("event", in: btf) ?? onlyPointer(in: btf)
     }

@@ -6,22 +6,35 @@ final class RecordOutput {
     private let object: ObjectSpec
     private let sink: OutputSink
     private let view: TaggedView?
-    /// `TYPE`, or `MAP=TYPE`, of `--event`.
-    private let events: [String]
+    /// Tables by what the user said, the last one first.
+    private var chosen: [(map: String?, table: EventTable)] = []
     private var tables: [String: EventTable?] = [:]
     /// The map whose columns were named last.
     private var lastHeader = ""
 
-    init(_ object: ObjectSpec, events: [String], view: TaggedView?, sink: OutputSink) throws(Failure) {
+    init(_ object: ObjectSpec, events: [EventChoice], view: TaggedView?, sink: OutputSink) throws(Failure) {
         self.object = object
-        self.events = events
         self.view = view
         self.sink = sink
-        for event in events {
-            let name = String(event.split(separator: "=").last ?? "")
-            guard let btf = object.btf, EventTable.structure(name, in: btf) != nil else {
-                throw .badOption("--event", value: event, expects: "[MAP=]STRUCT, a struct of the object's BTF")
+        for event in events.reversed() {
+            var types = object.btf
+            if let header = event.header {
+                let compiled = try CompiledObject.compile(
+                    header: header,
+                    type: event.type,
+                    installation: Installation.current
+                )
+                do { types = try loadObject(path: compiled.path).btf } catch { throw Failure(error) }
             }
+            // Tags of another BTF are not these.
+            guard let types, let type = EventTable.structure(event.type, in: types),
+                let table = EventTable(
+                    types,
+                    type: type,
+                    view: event.header == nil ? view : view?.with(ObjectTags(types))
+                )
+            else { throw event.refused }
+            chosen.append((event.map, table))
         }
     }
 
@@ -59,12 +72,8 @@ final class RecordOutput {
 
     private func table(of map: MapSpec) -> EventTable? {
         if let known = tables[map.name] { return known }
-        let chosen = events.compactMap { event -> String? in
-            let parts = event.split(separator: "=", maxSplits: 1).map(String.init)
-            return parts.count == 1 ? parts[0] : parts[0] == map.name ? parts[1] : nil
-        }.last
-        var made: EventTable?
-        if let btf = object.btf, let type = EventTable.type(of: map, chosen: chosen, in: btf) {
+        var made = chosen.first { $0.map == nil || $0.map == map.name }?.table
+        if made == nil, let btf = object.btf, let type = EventTable.type(of: map, in: btf) {
             made = EventTable(btf, type: type, view: view)
         }
         tables[map.name] = .some(made)

@@ -22,17 +22,22 @@ package final class TaggedView {
         self.names = names
     }
 
+    /// The same with the tags of other types.
+    func with(_ tags: ObjectTags) -> TaggedView { TaggedView(tags, names: names) }
+
     func tag(of type: UInt32, member index: Int, name: String, in btf: BTF) -> MemberTag? {
         let tag = tags.tag(of: type, member: index).flatMap { MemberTag($0) } ?? MemberTag.known(name)
         if case .stack = tag, names == nil { return nil }
         return tag
     }
 
-    /// Whether a struct has a stack of a process.
-    func hasUserStack(_ id: UInt32, in btf: BTF) -> Bool {
+    /// Whether a struct has a stack.
+    func hasStack(_ id: UInt32, in btf: BTF) -> Bool {
         guard let type = btf.underlying(id), type.kind == .structure else { return false }
         return (0..<type.count).contains { index in
-            tag(of: type.id, member: index, name: btf.name(btf.member(type, index)), in: btf) == .stack(.user)
+            let tag = tag(of: type.id, member: index, name: btf.name(btf.member(type, index)), in: btf)
+            if case .stack = tag { return true }
+            return false
         }
     }
 

@@ -45,11 +45,16 @@ package enum StackLine: Equatable, Sendable {
     ///
     /// The first one is where the probe was: a function's first byte for an entry probe, which is no return address.
     package static func lines(_ addresses: [UInt64], _ symbolizer: Symbolizer) -> [StackLine] {
+        lines(addresses) { symbolizer.symbolize($0, isReturnAddress: $1) }
+    }
+
+    /// The same with any other way to find the functions at an address.
+    static func lines(_ addresses: [UInt64], _ symbolize: (UInt64, _ isReturnAddress: Bool) -> [Frame]) -> [StackLine] {
         var lines: [StackLine] = []
         for (index, address) in addresses.prefix(while: { $0 != 0 }).enumerated() {
-            var frames = symbolizer.symbolize(address, isReturnAddress: true)
+            var frames = symbolize(address, true)
             if index == 0 {
-                let exact = symbolizer.symbolize(address, isReturnAddress: false)
+                let exact = symbolize(address, false)
                 if exact.last?.function != nil, exact.last?.offset == 0 { frames = exact }
             }
             for frame in frames { lines.append(.frame(number: lines.count, frame)) }

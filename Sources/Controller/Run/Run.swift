@@ -146,7 +146,7 @@ package enum LoadedProgram {
     /// `events` are structs that a source's BTF is to have.
     package static func load(
         _ word: String,
-        events: [String] = [],
+        events: [EventChoice] = [],
         _ installation: Installation
     ) throws(Failure) -> ObjectSpec {
         switch try installation.find(word) {
