@@ -68,7 +68,8 @@ extension Helper {
             .mapLookupPercpuElem, .taskStorageGet, .taskStorageDelete, .getCurrentTask, .getCurrentTaskBtf, .spinLock,
             .spinUnlock, .sendSignal,
             .sendSignalThread, .dynptrFromMem,
-            .ringbufReserveDynptr, .ringbufSubmitDynptr, .ringbufDiscardDynptr, .dynptrRead, .dynptrWrite, .dynptrData:
+            .ringbufReserveDynptr, .ringbufSubmitDynptr, .ringbufDiscardDynptr, .dynptrRead, .dynptrWrite, .dynptrData,
+            .userRingbufDrain:
             .implemented
         case .probeWriteUser: .optional(.write)
         case .overrideReturn: .optional(.override)
@@ -106,7 +107,7 @@ extension Helper {
             .sysClose, .kallsymsLookupName, .getRetval, .imaFileHash, .cgrpStorageGet, .cgrpStorageDelete:
             .refused(.kernel)
         case .timerInit, .timerSetCallback, .timerStart, .timerCancel: .refused(.timers)
-        case .getFuncArg, .getFuncRet, .getFuncArgCnt, .userRingbufDrain:
+        case .getFuncArg, .getFuncRet, .getFuncArgCnt:
             .refused(.notYet)
         }
     }

@@ -105,7 +105,7 @@ enum HelperFacts {
     /// Which argument is a map, from 0.
     static func mapArgument(_ number: UInt32) -> Int? {
         switch number {
-        case 1, 2, 3, 51, 87, 88, 89, 130, 131, 134, 164, 195: 0
+        case 1, 2, 3, 51, 87, 88, 89, 130, 131, 134, 164, 195, 209: 0
         case 12, 22, 25, 27, 55: 1
         default: nil
         }

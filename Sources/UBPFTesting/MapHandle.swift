@@ -71,6 +71,7 @@ public struct MapHandle {
     /// Records that programs put into a ring buffer or perf event array since the last call; none for other maps.
     public func records() -> [[UInt8]] {
         switch view.family {
+        case .ringBuffer where view.isUserRing: return []
         case .ringBuffer, .perfEventArray: break
         case .hash, .array, .queue, .bloomFilter, .lpmTrie, .programArray, .mapArray, .stackTrace, nil: return []
         }
@@ -78,6 +79,16 @@ public struct MapHandle {
         var records: [[UInt8]] = []
         while let record = consumer.next() { records.append(record) }
         return records
+    }
+
+    /// Puts a record into a user ring buffer, for programs that call `bpf_user_ringbuf_drain`; false where it is full.
+    public func produce(_ record: [UInt8]) throws(TestingError) -> Bool {
+        var producer = UserRingProducer(view)
+        guard let status = producer?.push(record) else { throw .operation("produce", name, -22) }
+        // -ENOSPC
+        if status == -28 { return false }
+        if status != 0 { throw .operation("produce", name, status) }
+        return true
     }
 
     // MARK: Integers

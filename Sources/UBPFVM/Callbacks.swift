@@ -8,6 +8,7 @@ enum HelperNumber {
     static var tailCall: UInt64 { @_noLocks get { 12 } }
     static var forEachMapElem: UInt64 { @_noLocks get { 164 } }
     static var loop: UInt64 { @_noLocks get { 181 } }
+    static var userRingDrain: UInt64 { @_noLocks get { 209 } }
 }
 
 /// Errors that helpers return, as registers hold them.
@@ -53,11 +54,11 @@ package func takeTailCall(_ context: UnsafeMutablePointer<cruntime_context>, map
     return target
 }
 
-/// A helper that calls functions of the program: `bpf_loop` or `bpf_for_each_map_elem`.
+/// A helper that calls functions of the program: `bpf_loop`, `bpf_for_each_map_elem` or `bpf_user_ringbuf_drain`.
 @_noLocks @inline(never)
 func callBack(_ activation: Activation, frame: UInt64, helper: UInt64, _ r: Registers) -> UInt64 {
     helper == HelperNumber.loop
-        ? callLoop(activation, frame: frame, r) : callForEach(activation, frame: frame, r)
+        ? callLoop(activation, frame: frame, r) : callForEach(activation, frame: frame, helper: helper, r)
 }
 
 /// `callx`: calls the function of this program or the helper that a register names.
@@ -70,7 +71,7 @@ func callAddress(_ activation: Activation, frame: UInt64, address: UInt64, _ r: 
     switch address {
     case _ where unsafe context.pointee.user_helpers != nil && address < UInt64(CRUNTIME_USER_HELPERS):
         return unsafe callHelper(context, UInt32(truncatingIfNeeded: address), r[1], r[2], r[3], r[4], r[5])
-    case HelperNumber.tailCall, HelperNumber.loop, HelperNumber.forEachMapElem:
+    case HelperNumber.tailCall, HelperNumber.loop, HelperNumber.forEachMapElem, HelperNumber.userRingDrain:
         // The verifier of Linux knows these by their immediate; through a register there is nothing to go by.
         unsafe raiseTrap(context, .unsupported, value: address)
         return 0
@@ -156,38 +157,32 @@ private func callLoop(_ activation: Activation, frame: UInt64, _ r: Registers) -
     return UInt64(done)
 }
 
-/// `bpf_for_each_map_elem(map, callback, context, flags)`: elements seen (Linux kernel/bpf/hashtab.c, arraymap.c).
+/// `bpf_for_each_map_elem(map, callback, context, flags)`: elements seen (Linux kernel/bpf/hashtab.c, arraymap.c);
+/// `bpf_user_ringbuf_drain`, of the same arguments: records.
 @_noLocks
-private func callForEach(_ activation: Activation, frame: UInt64, _ r: Registers) -> UInt64 {
+private func callForEach(_ activation: Activation, frame: UInt64, helper: UInt64, _ r: Registers) -> UInt64 {
     let context = unsafe activation.context
-    guard let entry = callback(activation, r[2]), let map = unsafe guestMap(context, r[1]) else { return 0 }
-    guard map.isIterable else {
-        unsafe raiseTrap(context, .wrongMapType, value: UInt64(map.index))
-        return 0
-    }
-    if r[4] != 0 { return Failure.invalid }
-    // An array's key lies nowhere in memory: it gets a frame of the stack, between the caller's and the callback's.
+    guard let entry = callback(activation, r[2]) else { return 0 }
+    let place = unsafe context.pointee.stack_high &- (frame + 2) &* Interpreter.frameSize
+    var walk = CallbackWalk()
+    let status = unsafe beginWalk(context, &walk, map: r[1], place: place, flags: r[4], helper: helper)
+    if unsafe status != 0 || context.pointee.trap.kind != 0 { return UInt64(bitPattern: status) }
+    // An array's key and a record's dynptr lie nowhere in memory: they get a frame of the stack, between the caller's and the
+    // callback's.
     guard frame + 2 < Interpreter.maximumFrames else {
         unsafe raiseTrap(context, .callDepth, value: Interpreter.maximumFrames)
         return 0
     }
-    let arrayKey = unsafe context.pointee.stack_high &- (frame + 2) &* Interpreter.frameSize
-    let slot = unsafe slot(context, for: map)
-    var cursor = MapCursor()
+    let drains = helper == HelperNumber.userRingDrain
     var seen: UInt64 = 0
+    var stop: UInt64 = 0
     while true {
-        let isElement = cursor.advance(map, slot: slot)
-        guard unsafe chargeBudget(context, cursor.skipped) else { return 0 }
-        guard isElement else { return seen }
-        let value = unsafe UInt64(UInt(bitPattern: cursor.value))
-        var key = unsafe UInt64(UInt(bitPattern: cursor.key))
-        if key == 0 {
-            unsafe GuestWindow(context).store(arrayKey, cursor.index)
-            key = arrayKey
-        }
-        let stop = callFunction(activation, frame: frame + 1, entry: entry, r[1], key, value, r[3], 0)
-        seen += 1
+        let found = unsafe nextOfWalk(context, &walk, map: r[1], isCharged: true, stop: stop)
         if unsafe context.pointee.trap.kind != 0 { return 0 }
-        if stop != 0 { return seen }
+        if found <= 0 { return found == 0 ? seen : UInt64(bitPattern: found) }
+        let (r1, r2, r3, r4) = drains ? (place, r[3], 0, 0) : (r[1], walk.key, walk.value, r[3])
+        stop = callFunction(activation, frame: frame + 1, entry: entry, r1, r2, r3, r4, 0)
+        if unsafe context.pointee.trap.kind != 0 { return 0 }
+        seen += 1
     }
 }

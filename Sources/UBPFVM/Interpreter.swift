@@ -460,7 +460,7 @@ private func interpret(
                         // All that the other program is given is its context.
                         r.enterProgram()
                     }
-                case HelperNumber.loop, HelperNumber.forEachMapElem:
+                case HelperNumber.loop, HelperNumber.forEachMapElem, HelperNumber.userRingDrain:
                     unsafe context.pointee.budget = budget
                     r[0] = callBack(activation, frame: frame, helper: i.imm, r)
                     budget = unsafe context.pointee.budget

@@ -35,13 +35,21 @@ struct CallGraph {
 
     /// Adds what the walk found.
     ///
-    /// - Parameter isCopyingKeys: `bpf_for_each_map_elem` puts an array's key into a frame of its own.
+    /// - Parameter isCopyingKeys: what a helper passes to its callback may lie in a frame of its own.
     mutating func add(_ callbacks: Set<Callback>, isCopyingKeys: Bool) {
         for callback in callbacks.sorted(by: { $0.instruction < $1.instruction }) {
-            let extra = isCopyingKeys && callback.helper == .forEachMapElem ? 1 : 0
+            let extra = isCopyingKeys && Self.hasOwnFrame(callback.helper) ? 1 : 0
             calls[callback.caller].append(
                 Call(instruction: callback.instruction, callee: callback.callee, extra: extra)
             )
+        }
+    }
+
+    /// Arrays' keys and dynptrs of records lie nowhere else.
+    private static func hasOwnFrame(_ helper: Helper) -> Bool {
+        switch helper {
+        case .forEachMapElem, .userRingbufDrain: true
+        default: false
         }
     }
 

@@ -128,7 +128,8 @@ package struct TypeFacts: Sendable {
                 else { continue }
                 return member.bitOffset / 8 + inside
             }
-        case .dataSection, .void, .integer, .pointer, .array, .union, .enumeration, .forward, .typedef, .volatile, .const, .restrict,
+        case .dataSection, .void, .integer, .pointer, .array, .union, .enumeration, .forward, .typedef, .volatile,
+            .const, .restrict,
             .function, .functionPrototype, .variable, .float, .declTag, .typeTag, .enum64:
             break
         }

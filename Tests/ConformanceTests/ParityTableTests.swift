@@ -28,6 +28,7 @@ import Testing
         MapShape(type: .stack, keySize: 0, entries: 3), MapShape(type: .bloomFilter, keySize: 0, entries: 3),
         MapShape(type: .stackTrace, keySize: 4, entries: 3),
         MapShape(type: .ringBuffer, keySize: 0, valueSize: 0, entries: 4096),
+        MapShape(type: .userRingBuffer, keySize: 0, valueSize: 0, entries: 4096),
         MapShape(type: .perfEventArray, keySize: 4, valueSize: 4, entries: 3),
         MapShape(type: .programArray, keySize: 4, valueSize: 4, entries: 3),
         MapShape(type: .arrayOfMaps, keySize: 4, valueSize: 4, entries: 3),
@@ -49,7 +50,7 @@ import Testing
             [1, 2, 3].map { side.update(key($0), value, 0) }.last ?? 0,
             side.lookup(key(shape.type.name.hasPrefix("lru") ? 3 : 0), value).status, next(side, shape),
             side.delete(key(0)),
-            shape.keySize == 0 && shape.type != .ringBuffer ? side.take(value).status : 1,
+            shape.keySize == 0 && shape.valueSize != 0 ? side.take(value).status : 1,
         ]
         return statuses.map(name)
     }

@@ -34,7 +34,18 @@ import Testing
         MapParameters(name: "b", type: .bloomFilter, keySize: 0, valueSize: 8, maxEntries: 64),
         MapParameters(name: "a", type: .array, keySize: 4, valueSize: 64, maxEntries: 16),
         MapParameters(name: "p", type: .perCPUArray, keySize: 4, valueSize: 64, maxEntries: 16),
+        outer(.arrayOfMaps, keySize: 4), outer(.hashOfMaps, keySize: 8),
+        MapParameters(name: "k", type: .taskStorage, keySize: 4, valueSize: 64, maxEntries: 0, flags: 1),
     ]
+
+    /// The template is such a map itself, the second of its session.
+    private static let inside = MapParameters(name: "i", type: .array, keySize: 4, valueSize: 8, maxEntries: 4)
+
+    private static func outer(_ type: MapType, keySize: UInt32) -> MapParameters {
+        var map = MapParameters(name: "m", type: type, keySize: keySize, valueSize: 4, maxEntries: 24)
+        map.inner = [inside]
+        return map
+    }
 
     /// A random operation, on few keys, so that most of the time is spent inside of the same stripes and buckets.
     private static func operate(_ map: MapView, _ random: inout TestRandom, _ tid: UInt32) {
@@ -45,10 +56,22 @@ import Testing
             var key = [number << 20]
             switch map.family {
             case .lpmTrie: key = [number % 33 | number << 32]
-            case .array: key = [number % 20]
+            case .array, .mapArray: key = [number % 20]
             default: break
             }
             value.storeBytes(of: key[0], as: UInt64.self)
+            // The map inside, and none.
+            if map.holdsMaps { value.storeBytes(of: random.next(8) == 0 ? 7 : 2, as: UInt32.self) }
+            if map.isTaskStorage {
+                // Each process has a thread of its own, and numbers of threads that have ended are there too.
+                let (thread, token) = number < 8 ? (tid, UInt64(tid)) : (0x7fff_ff00 + UInt32(number), number)
+                if number & 1 == 0 {
+                    _ = map.taskValue(tid: thread, token: token, initial: value, creates: random.next(3) != 0)
+                } else {
+                    _ = map.taskDelete(tid: thread, token: token)
+                }
+                return
+            }
             switch (map.family, random.next(4)) {
             case (.queue, 0), (.queue, 1), (.bloomFilter, 0), (.bloomFilter, 1): _ = map.push(value, flags: 0, tid: tid)
             case (.queue, 2): _ = map.pop(value, tid: tid)
@@ -62,7 +85,7 @@ import Testing
 
     /// Two processes at a time on one map; one is killed at a random point, then another starts, while this one goes on.
     @Test(arguments: maps) func mapsOutliveTheirUsers(_ parameters: MapParameters) throws {
-        let fixture = try MapFixture([parameters], cpuCount: 2)
+        let fixture = try MapFixture([parameters, Self.inside], cpuCount: 2)
         let map = fixture.map()
         var random = TestRandom(state: 11)
         var slowest: UInt64 = 0
@@ -97,6 +120,22 @@ import Testing
         var key: UInt64 = 0
         var value = cruntime_text()
         switch map.family {
+        case .hash where map.isTaskStorage:
+            // As many threads as there is room for, though the numbers of the dead are still in it.
+            map.sweepAll(1)
+            #expect(map.keys().count <= 1)
+            for number in 0..<UInt64(taskLimit) {
+                let thread = 0x7fff_0000 + UInt32(number)
+                guard map.taskValue(tid: thread, token: number + 1, initial: nil, creates: true) != nil else {
+                    Issue.record("no room for thread \(number)")
+                    break
+                }
+            }
+        case .hash where map.holdsMaps:
+            while map.nextKey(nil, into: &key) == 0 { #expect(map.remove(key) == 0) }
+            var fit = 0
+            for number in 0..<UInt64(parameters.maxEntries) * 2 where map.set(number | 1 << 50, 2) == 0 { fit += 1 }
+            #expect(fit <= Int(parameters.maxEntries) && fit >= Int(parameters.maxEntries) - Self.kills / 10 - 2)
         case .hash, .lpmTrie:
             while map.nextKey(nil, into: &key) == 0 { #expect(map.remove(key) == 0) }
             let isTrie = parameters.type == .lpmTrie

@@ -91,6 +91,7 @@ struct cruntime_context {
     uint64_t lock;                             // address of the bpf_spin_lock that the run holds; 0: none
     uint64_t process_signals, thread_signals;  // to be sent; bit n is signal n + 1
     uint64_t override_value;                   // what the probed function is to return instead of running
+    uint64_t drain;                            // address of the lock of the user ring that the run drains; 0: none
 };
 
 /// What a run leaves to its end.
@@ -99,6 +100,7 @@ enum cruntime_effect {
     // What only the agent does, for a hit: elsewhere nobody is killed by a program that is tried out.
     CRUNTIME_SENDS_SIGNALS = 2,
     CRUNTIME_OVERRIDES = 4,
+    CRUNTIME_DRAINS = 8,
 };
 
 /// A thread's stack memo (Runtime/StackMemo.swift): a header page, sets of entries of 64 bytes, a ring of 16-byte words.

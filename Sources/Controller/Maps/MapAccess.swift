@@ -149,6 +149,10 @@ package struct MapAccess {
 
     private func update(_ map: NamedMap, _ key: String?, _ value: String, _ flags: UInt64) throws(Failure) {
         let key = try map.keyBytes(key)
+        if var producer = UserRingProducer(map.view) {
+            let record = try map.recordBytes(value)
+            return try map.check(map.user.isFrozen ? -Int64(EPERM) : producer.push(record), "update")
+        }
         try map.check(map.user.update(key, map.valueBytes(value, at: key), flags: flags), "update")
     }
 

@@ -50,6 +50,7 @@ struct NamedMap {
         case Int64(EEXIST): "the element is there already"
         case Int64(E2BIG):
             switch view.family {
+            case .ringBuffer: "the record is larger than the ring"
             case .array, .mapArray, .programArray, .stackTrace: "it has elements 0 to \(view.maxEntries - 1)"
             default: "all \(view.maxEntries) entries are used"
             }
@@ -103,6 +104,15 @@ struct NamedMap {
         guard view.isPerCPU else { return value }
         let padded = value + [UInt8](repeating: 0, count: (8 - value.count % 8) % 8)
         return (0..<view.session.cpuCount).flatMap { _ in padded }
+    }
+
+    /// A record of a user ring: bytes after `hex:`, or text.
+    func recordBytes(_ text: String) throws(Failure) -> [UInt8] {
+        guard text.hasPrefix("hex:") else { return Array(text.utf8) }
+        let size = (text.utf8.count - 4) / 2
+        do { return try TypedEncoder(btf: nil).bytes(text, type: 0, size: size, over: nil) } catch {
+            throw Failure.badMapBytes("value", text, name, expected: error.expected)
+        }
     }
 
     // MARK: To text

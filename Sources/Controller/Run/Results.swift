@@ -47,6 +47,7 @@ final class Results {
         for index in maps.values.sorted() {
             let map = MapView(view, index)
             switch map.family {
+            case .ringBuffer where map.isUserRing: break
             case .ringBuffer, .perfEventArray: rings.append(RingConsumer(map))
             default: break
             }

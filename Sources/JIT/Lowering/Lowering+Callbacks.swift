@@ -2,9 +2,9 @@ internal import CRuntime
 internal import ISA
 internal import Runtime
 
-// Helpers that call functions of the program: bpf_loop and bpf_for_each_map_elem.
+// Helpers that call functions of the program: bpf_loop, bpf_for_each_map_elem and bpf_user_ringbuf_drain.
 //
-// Both run as loops in generated code, with the caller's r6 to r9 pushed and rbx, r13 and r14 for themselves.
+// They run as loops in generated code, with the caller's r6 to r9 pushed and rbx, r13 and r14 for themselves.
 
 extension Lowering {
     /// Where a callback is.
@@ -106,45 +106,56 @@ extension Lowering {
         leaveLoop(callback)
     }
 
-    /// `bpf_for_each_map_elem(map, callback, context, flags)` (Linux kernel/bpf/hashtab.c, arraymap.c).
-    mutating func forEach() throws(CodeError) {
+    /// `bpf_for_each_map_elem(map, callback, context, flags)` (Linux kernel/bpf/hashtab.c, arraymap.c), and
+    /// `bpf_user_ringbuf_drain` (kernel/bpf/ringbuf.c).
+    mutating func forEach(_ number: Int64) throws(CodeError) {
         guard options.session != nil else { throw .noSession(instruction: index) }
         let callback = enterLoop()
         let (again, end, done) = (asm.makeLabel(), asm.makeLabel(), asm.makeLabel())
-        let room = Int32(truncatingIfNeeded: forEachRoom)
+        let room = Int32(truncatingIfNeeded: walkRoom)
         asm.alu(.sub, .rsp, room)
         asm.mov(.rbx, .rdi)
         asm.mov(.r14, .rdx)
         asm.mov(.rsi, .rsp)
         asm.lea(.rdx, .base(.rbp, -1024))
-        callRuntime(unsafe address(of: forEachStartEntry))
+        asm.mov(.r8, UInt64(number))
+        callRuntime(unsafe address(of: beginWalkEntry))
         checkHelper()
         asm.test(.rax, .rax)
         asm.jump(.notEqual, done)
-        // An array's key lies nowhere in memory: it gets a frame of the stack, between the caller's and the callback's.
+        // An array's key and a record's dynptr lie nowhere in memory: they get a frame of the stack, between the caller's and
+        // the callback's.
         if options.checksDepth {
             asm.lea(.r10, .base(.rbp, -1024))
             asm.alu(.cmp, .r10, .base(.r12, ContextOffset.stackLow))
             asm.jump(.belowEqual, trap(.callDepth, .number(8)))
         }
         asm.alu(.xor, .r13, .r13, .w32)
+        asm.alu(.xor, .r8, .r8, .w32)
         asm.bind(again)
         asm.mov(.rdi, .rbx)
         asm.mov(.rsi, .rsp)
         asm.mov(.rdx, isChecked ? 1 : 0)
-        callRuntime(unsafe address(of: forEachStepEntry))
+        callRuntime(unsafe address(of: nextOfWalkEntry))
         checkHelper()
         asm.test(.rax, .rax)
         asm.jump(.equal, end)
-        asm.mov(.rdi, .rbx)
-        asm.load(.rsi, .base(.rsp, 0))
-        asm.load(.rdx, .base(.rsp, 8))
-        asm.mov(.rcx, .r14)
-        clear([.r8])
+        asm.jump(.sign, done)
+        if number == 209 {
+            asm.lea(.rdi, .base(.rbp, -1024))
+            asm.mov(.rsi, .r14)
+            clear([.rdx, .rcx, .r8])
+        } else {
+            asm.mov(.rdi, .rbx)
+            asm.load(.rsi, .base(.rsp, 0))
+            asm.load(.rdx, .base(.rsp, 8))
+            asm.mov(.rcx, .r14)
+            clear([.r8])
+        }
         call(callback, frames: 2, kept: room)
         asm.alu(.add, .r13, 1)
-        asm.test(.rax, .rax)
-        asm.jump(.equal, again)
+        asm.mov(.r8, .rax)
+        asm.jump(again)
         asm.bind(end)
         asm.mov(.rax, .r13)
         asm.bind(done)

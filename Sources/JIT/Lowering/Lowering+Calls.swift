@@ -31,7 +31,7 @@ extension Lowering {
         if unsafe options.externals == nil {
             switch number {
             case 12: return try tailCall()
-            case 164: return try forEach()
+            case 164, 209: return try forEach(number)
             case 181: return try loop()
             default: break
             }

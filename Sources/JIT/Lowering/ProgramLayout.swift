@@ -109,7 +109,7 @@ struct ProgramLayout {
                 case .helper:
                     // Tail calls and callbacks run code that may use the stack.
                     switch instruction.imm {
-                    case 12, 164, 181: function.needsFrame = true
+                    case 12, 164, 181, 209: function.needsFrame = true
                     default: break
                     }
                 case .register: function.needsFrame = true

@@ -21,7 +21,9 @@ let callAddressEntry: HelperEntry = { r1, r2, r3, r4, r5, context in
     let number = unsafe context.pointee.machine_scratch
     // As in `callAddress`; an embedder's helpers are just called.
     let isOurs = unsafe context.pointee.user_helpers == nil
-    guard !isOurs || (number != 12 && number != 164 && number != 181), let helper = UInt32(exactly: number) else {
+    guard !isOurs || (number != 12 && number != 164 && number != 181 && number != 209),
+        let helper = UInt32(exactly: number)
+    else {
         unsafe raiseTrap(context, number <= 181 ? .unsupported : .unknownHelper, value: number)
         return 0
     }
@@ -34,58 +36,19 @@ let cpuSlotEntry: HelperEntry = { _, _, _, _, _, context in
     return unsafe UInt64(takeCPUSlot(context, session))
 }
 
-/// Bytes of native stack that `bpf_for_each_map_elem` needs; a multiple of 16.
-let forEachRoom = (MemoryLayout<ForEachState>.size + 15) & ~15
+/// Bytes of native stack that a walk needs; a multiple of 16.
+let walkRoom = (MemoryLayout<CallbackWalk>.size + 15) & ~15
 
-/// What an iteration keeps on the native stack; generated code reads `key` and `value`.
-struct ForEachState {
-    var key: UInt64 = 0
-    var value: UInt64 = 0
-    /// Where an array's key is put.
-    var place: UInt64 = 0
-    var cursor = MapCursor()
+/// Begins a walk: (map, walk, place, flags, helper) → 0, or the helper's result.
+let beginWalkEntry: HelperEntry = { map, walk, place, flags, helper, context in
+    guard let walk = unsafe UnsafeMutablePointer<CallbackWalk>(bitPattern: UInt(walk)) else { return 0 }
+    return unsafe UInt64(
+        bitPattern: beginWalk(context, walk, map: map, place: place, flags: flags, helper: helper)
+    )
 }
 
-/// Begins an iteration: (map, state, place, flags) → 0, or the helper's result.
-let forEachStartEntry: HelperEntry = { handle, state, place, flags, _, context in
-    unsafe UInt64(bitPattern: forEachStart(context, handle, state, place, flags))
-}
-
-private func forEachStart(
-    _ context: UnsafeMutablePointer<cruntime_context>,
-    _ handle: UInt64,
-    _ state: UInt64,
-    _ place: UInt64,
-    _ flags: UInt64
-) -> Int64 {
-    guard let map = unsafe guestMap(context, handle) else { return 0 }
-    guard map.isIterable else {
-        unsafe raiseTrap(context, .wrongMapType, value: UInt64(map.index))
-        return 0
-    }
-    // -EINVAL
-    if flags != 0 { return -22 }
-    guard let pointer = unsafe UnsafeMutablePointer<ForEachState>(bitPattern: UInt(state)) else { return 0 }
-    unsafe pointer.initialize(to: ForEachState())
-    unsafe pointer.pointee.place = place
-    return 0
-}
-
-/// The next element: (map, state, whether it is charged) → 1, or 0 at the end.
-let forEachStepEntry: HelperEntry = { handle, state, isChecked, _, _, context in
-    guard let map = unsafe guestMap(context, handle),
-        let pointer = unsafe UnsafeMutablePointer<ForEachState>(bitPattern: UInt(state))
-    else { return 0 }
-    let isElement = unsafe pointer.pointee.cursor.advance(map, slot: slot(context, for: map))
-    let cursor = unsafe pointer.pointee.cursor
-    if isChecked != 0, unsafe !chargeBudget(context, cursor.skipped) { return 0 }
-    guard isElement else { return 0 }
-    unsafe pointer.pointee.value = unsafe UInt64(UInt(bitPattern: cursor.value))
-    unsafe pointer.pointee.key = unsafe UInt64(UInt(bitPattern: cursor.key))
-    if unsafe pointer.pointee.key == 0 {
-        let place = unsafe pointer.pointee.place
-        unsafe UnsafeMutablePointer<UInt32>(bitPattern: UInt(place))?.pointee = cursor.index
-        unsafe pointer.pointee.key = place
-    }
-    return 1
+/// What comes next: (map, walk, whether it is charged, -, the function's last result) → 1, 0 at the end, or an error.
+let nextOfWalkEntry: HelperEntry = { map, walk, isCharged, _, stop, context in
+    guard let walk = unsafe UnsafeMutablePointer<CallbackWalk>(bitPattern: UInt(walk)) else { return 0 }
+    return unsafe UInt64(bitPattern: nextOfWalk(context, walk, map: map, isCharged: isCharged != 0, stop: stop))
 }

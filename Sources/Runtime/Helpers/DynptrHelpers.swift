@@ -4,10 +4,10 @@ import CRuntime
 // and its size. A verifier keeps programs from changing them; nothing here relies on that.
 
 /// The largest size of a dynptr (`DYNPTR_MAX_SIZE`).
-private var sizeLimit: UInt64 { @_noLocks get { (1 << 24) &- 1 } }
+var dynptrLimit: UInt64 { @_noLocks get { (1 << 24) &- 1 } }
 
 @_noLocks
-private func setDynptr(_ place: UnsafeMutableRawPointer, _ data: UInt64, _ size: UInt64) {
+func setDynptr(_ place: UnsafeMutableRawPointer, _ data: UInt64, _ size: UInt64) {
     unsafe place.storeBytes(of: data, as: UInt64.self)
     unsafe place.storeBytes(of: size, toByteOffset: 8, as: UInt64.self)
 }
@@ -22,7 +22,7 @@ private func dynptrBytes(
 ) -> Int64 {
     guard let place = unsafe readableBytes(context, dynptr, 16) else { return 0 }
     let data = unsafe cruntime_peek64(place)
-    let size = unsafe cruntime_peek64(place.advanced(by: 8)) & sizeLimit
+    let size = unsafe cruntime_peek64(place.advanced(by: 8)) & dynptrLimit
     if data == 0 { return Failure.invalid }
     let offset = offset & 0xffff_ffff
     let length = length & 0xffff_ffff
@@ -42,9 +42,9 @@ func dynptrFromMemory(
 ) -> Int64 {
     let size = length & 0xffff_ffff
     guard let place = unsafe writableBytes(context, dynptr, 16) else { return 0 }
-    if size > sizeLimit || flags != 0 {
+    if size > dynptrLimit || flags != 0 {
         unsafe setDynptr(place, 0, 0)
-        return size > sizeLimit ? Failure.tooBig : Failure.invalid
+        return size > dynptrLimit ? Failure.tooBig : Failure.invalid
     }
     guard unsafe writableBytes(context, data, size) != nil else { return 0 }
     unsafe setDynptr(place, data, size)
@@ -115,7 +115,7 @@ func ringBufferReserveDynptr(
     unsafe setDynptr(place, 0, 0)
     let size = length & 0xffff_ffff
     if flags != 0 { return Failure.invalid }
-    if size > sizeLimit { return Failure.tooBig }
+    if size > dynptrLimit { return Failure.tooBig }
     let record = unsafe reserveRecord(context, map, size)
     if record == 0 { return Failure.invalid }
     unsafe setDynptr(place, UInt64(bitPattern: record), size)

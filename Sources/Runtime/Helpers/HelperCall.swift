@@ -5,8 +5,8 @@ import CSession
 ///
 /// Programs of an embedder have the embedder's helpers and no others.
 ///
-/// `bpf_tail_call` (12), `bpf_for_each_map_elem` (164) and `bpf_loop` (181) run programs: the engine handles them before it
-/// comes here.
+/// `bpf_tail_call` (12), `bpf_for_each_map_elem` (164), `bpf_loop` (181) and `bpf_user_ringbuf_drain` (209) run programs: the
+/// engine handles them before it comes here.
 @_noLocks
 package func callHelper(
     _ context: UnsafeMutablePointer<cruntime_context>,
@@ -32,7 +32,7 @@ package func callHelper(
 /// Whether `callHelper`, or the engine before it, has helper `number`.
 package func isHelperImplemented(_ number: UInt32) -> Bool {
     switch number {
-    case 12, 164, 181: true
+    case 12, 164, 181, 209: true
     default: unsafe helperEntry(number) != nil
     }
 }

@@ -43,6 +43,12 @@ private func releaseLock(_ context: UnsafeMutablePointer<cruntime_context>) {
     let address = unsafe context.pointee.lock
     unsafe context.pointee.lock = 0
     unsafe context.pointee.effects &= ~UInt64(CRUNTIME_HOLDS_LOCK.rawValue)
+    unsafe releaseWord(context, address)
+}
+
+/// Gives back a word that holds a thread's number, if it is the run's own.
+@_noLocks @inline(never)
+func releaseWord(_ context: UnsafeMutablePointer<cruntime_context>, _ address: UInt64) {
     guard let word = unsafe UnsafeMutablePointer<UInt32>(bitPattern: UInt(address)) else { return }
     _ = unsafe cruntime_cas32(word, ownTid(context), 0)
 }
@@ -55,6 +61,9 @@ func abandonRun(_ context: UnsafeMutablePointer<cruntime_context>) {
     let high = unsafe context.pointee.guest_high
     let address = unsafe context.pointee.lock
     if address >= low && address < high { unsafe releaseLock(context) }
+    // Private parts of maps lie in front of what programs write.
+    let drain = unsafe context.pointee.drain
+    if unsafe drain >= UInt64(UInt(bitPattern: context.pointee.shared)) && drain < high { unsafe endDrain(context) }
     let reservations = unsafe reservations(context)
     var index = 0
     while index < Int(CRUNTIME_RESERVATIONS) {
@@ -64,13 +73,15 @@ func abandonRun(_ context: UnsafeMutablePointer<cruntime_context>) {
         index &+= 1
     }
     unsafe context.pointee.lock = 0
+    unsafe context.pointee.drain = 0
     unsafe context.pointee.process_signals = 0
     unsafe context.pointee.thread_signals = 0
     unsafe context.pointee.effects = 0
 }
 
-/// Gives back the lock that a run still holds at its end.
+/// Gives back the lock and the ring that a run still holds at its end.
 @_noLocks @inline(never)
 func endLock(_ context: UnsafeMutablePointer<cruntime_context>) {
     if unsafe context.pointee.lock != 0 { unsafe releaseLock(context) }
+    if unsafe context.pointee.drain != 0 { unsafe endDrain(context) }
 }

@@ -8,7 +8,9 @@ package enum MapFamily: Sendable {
     case array
     /// QUEUE and STACK.
     case queue
-    case bloomFilter, lpmTrie, programArray, perfEventArray, stackTrace, ringBuffer
+    case bloomFilter, lpmTrie, programArray, perfEventArray, stackTrace
+    /// RINGBUF and USER_RINGBUF.
+    case ringBuffer
     /// ARRAY_OF_MAPS; a HASH_OF_MAPS is a hash (`holdsMaps`).
     case mapArray
 
@@ -23,11 +25,11 @@ package enum MapFamily: Sendable {
         case .programArray: self = .programArray
         case .perfEventArray: self = .perfEventArray
         case .stackTrace: self = .stackTrace
-        case .ringBuffer: self = .ringBuffer
+        case .ringBuffer, .userRingBuffer: self = .ringBuffer
         case .arrayOfMaps: self = .mapArray
         case .unspecified, .cgroupArray, .devMap, .sockMap, .cpuMap, .xskMap, .sockHash,
             .cgroupStorage, .reusePortSockArray, .perCPUCgroupStorage, .socketStorage, .devMapHash, .structOps,
-            .inodeStorage, .userRingBuffer, .cgroupLocalStorage, .arena:
+            .inodeStorage, .cgroupLocalStorage, .arena:
             return nil
         }
     }
@@ -44,7 +46,7 @@ package enum MapFamily: Sendable {
         case 3: self = .programArray
         case 4: self = .perfEventArray
         case 7: self = .stackTrace
-        case 27: self = .ringBuffer
+        case 27, 31: self = .ringBuffer
         case 12: self = .mapArray
         default: return nil
         }

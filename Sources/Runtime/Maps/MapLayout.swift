@@ -40,8 +40,12 @@ enum MetaOffset {
     static var producer: UInt64 { @_noLocks get { 0 } }
     /// `u32`: tid of the producer that reserves.
     static var ringLock: UInt64 { @_noLocks get { 8 } }
+    /// `u32`, user rings: tid of the producer that reserves; `ringLock` is the consumer's there.
+    static var producerLock: UInt64 { @_noLocks get { 24 } }
     /// `u64`: bytes ever consumed; written by the consumer only.
     static var consumer: UInt64 { @_noLocks get { 64 } }
+    /// `u64`, user rings: where the record behind the one at hand begins.
+    static var taken: UInt64 { @_noLocks get { 72 } }
     static var ringSize: UInt64 { @_noLocks get { 128 } }
 }
 

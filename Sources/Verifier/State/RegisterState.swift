@@ -11,7 +11,7 @@ struct RegisterState: Equatable {
     var isReadOnly = false
     /// Linked scalars: this one is the low half of the common value plus `delta` only, made by 32-bit additions.
     var wraps = false
-    /// `.stack`: the frame that it points into.
+    /// `.stack`: the frame that it points into; `.dynptr`: that of the callback that was given it.
     var frame: UInt8 = 0
     /// `.packet`, `.packetMeta`: bytes behind the variable offset that were compared with the end.
     var range: UInt16 = 0

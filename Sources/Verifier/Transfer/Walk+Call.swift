@@ -120,7 +120,9 @@ extension Walk {
         let site = frame.callSite
         if frame.isCallback {
             try checkCallbackResult(frame)
+            let depth = UInt8(state.depth)
             state.frames.removeLast()
+            forgetDynptr(depth)
             // The helper may call it again, or be done: its call is walked again.
             trail.go(from: pc, to: site)
             return site
@@ -241,6 +243,7 @@ extension Walk {
             arguments[3] = caller.registers[3]
         case .userRingbufDrain:
             arguments[0] = RegisterState(.dynptr)
+            arguments[0].frame = UInt8(state.depth)
             arguments[1] = caller.registers[3]
         case .findVma:
             arguments[0] = RegisterState(.object)

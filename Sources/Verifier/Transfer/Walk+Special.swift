@@ -184,6 +184,14 @@ extension Walk {
         }
     }
 
+    /// The dynptr that the callback of a frame was given is void when that returns, wherever pointers to it were stored.
+    mutating func forgetDynptr(_ depth: UInt8) {
+        let rest: RegisterState = subject.strictLeaks ? .none : .unknown
+        forEachValue { value in
+            if value.kind == .dynptr, value.frame == depth { value = rest }
+        }
+    }
+
     /// Dynptrs and the iterator of a reference that was given back.
     mutating func forgetSlots(_ reference: UInt32) {
         for frame in state.frames.indices {
