@@ -109,7 +109,8 @@ package final class Runner {
         return race.isSometimes ? last.map { $0.adding("in none of the orders") } : []
     }
 
-    private func machine(_ settings: Settings) throws -> VM {
+    /// The VM for a case's settings, fresh.
+    func machine(_ settings: Settings) throws -> VM {
         if let known = machines[settings] {
             known.reset()
             return known
@@ -145,6 +146,9 @@ struct CaseRun {
     private var events: [String: [Value]] = [:]
     private var printed: [String] = []
 
+    /// Runs the program of a step; what steps through a case puts its own here.
+    var runner: (Step, String, Context) throws -> Program.Outcome
+
     /// Where the second program of a race runs in the first.
     private let point: UInt64
     /// The order that was tried; nil where the first program ended before the point.
@@ -155,6 +159,7 @@ struct CaseRun {
         self.file = file
         self.vm = vm
         self.object = object
+        runner = { try vm.run($1, $2) }
         // Lines of the case before.
         _ = vm.printedLines()
     }
@@ -200,7 +205,9 @@ struct CaseRun {
             try vm.mock(helper) { values[min($0.number - first - 1, values.count - 1)] }
         case .run(let program, let context):
             (outcome, trap, trapped) = (nil, nil, nil)
-            do { outcome = try vm.run(program, context) } catch let error as Trap { (trap, trapped) = (error, step) }
+            do { outcome = try runner(step, program, context) } catch let error as Trap {
+                (trap, trapped) = (error, step)
+            }
         case .race(let race): try run(race, step)
         case .returns(let value): return try expectReturn(value)
         case .traps(let kind, let line): return expectTrap(kind, line)

@@ -131,11 +131,11 @@ package struct TestRun {
 
     // MARK: Files
 
-    private struct Failures: Error {
+    struct Failures: Error {
         let all: [Failure]
     }
 
-    private static func read(_ path: String) throws(Failures) -> CaseFile {
+    static func read(_ path: String) throws(Failures) -> CaseFile {
         guard let text = contents(path) else {
             throw Failures(all: [Failure(.objectNotFound, "no case file \(path)", why: "it cannot be read")])
         }
@@ -177,19 +177,23 @@ package struct TestRun {
             failure.place = failure.place ?? "\(file.path):\(file.objectLine)"
             return .failure(Failures(all: [failure]))
         }
-        let runner = Runner(file, object, countsCoverage: options.countsCoverage, engine: options.engine) { types in
+        let runner = runner(file, object)
+        let results = cases.map { runner.run($0) }
+        return .success((results, runner.coverage))
+    }
+
+    func runner(_ file: CaseFile, _ object: BPFObject) -> Runner {
+        Runner(file, object, countsCoverage: options.countsCoverage, engine: options.engine) { types in
             switch types {
             case "own": .own
             case "kernel": .runningKernel
             default: .object(try load(types, beside: file.path))
             }
         }
-        let results = cases.map { runner.run($0) }
-        return .success((results, runner.coverage))
     }
 
     /// An object or source, relative to the case file, or a tool's name.
-    private func load(_ path: String, beside file: String) throws(Failure) -> BPFObject {
+    func load(_ path: String, beside file: String) throws(Failure) -> BPFObject {
         BPFObject(try LoadedProgram.load(Self.place(of: path, beside: file), installation))
     }
 

@@ -23,6 +23,7 @@ final class ContextMemory {
     deinit { unsafe munmap(base, Self.capacity) }
 
     private var address: UInt64 { UInt64(UInt(bitPattern: unsafe base)) }
+    var contextAddress: UInt64 { address }
     var packetAddress: UInt64 { address + UInt64(Self.packetOffset) }
 
     /// Puts a context at the start of the memory.

@@ -13,8 +13,8 @@ final class Execution {
     var world = World()
     var mocks: [UInt32: Mock] = [:]
     var faults: [Fault] = []
-    /// Calls of the present run.
-    private var calls: [HelperCall] = []
+    /// Calls of the present run, or of the last one.
+    private(set) var calls: [HelperCall] = []
     /// Calls of each helper since the last reset.
     private(set) var counts = [Int](repeating: 0, count: 256)
     /// Packet of the present run.

@@ -4,7 +4,7 @@ import UBPFVM
 
 /// Something that happens in the middle of a run, before one of its instructions: what another thread does at that moment.
 @safe
-final class Interruption {
+final class Interruption: RunWatcher {
     private let point: UInt64
     private let body: () throws -> Void
     private let counters: CoverageCounters?

@@ -20,7 +20,7 @@ public final class VM {
     public var budget: UInt64 = 1 << 26
     let session: LoadedSession
     let execution: Execution
-    private let memories: [ContextMemory]
+    let memories: [ContextMemory]
     private(set) var counters: CoverageCounters?
     private var compiled: Compiled?
 
@@ -95,7 +95,7 @@ public final class VM {
     func execute(
         _ program: Program,
         _ input: Context,
-        _ interruption: Interruption? = nil
+        _ watcher: (any RunWatcher)? = nil
     ) throws -> Program.Outcome {
         let depth = execution.depth
         guard depth < LoadedSession.depthLimit else { throw TestingError.expectation("runs are nested too deep") }
@@ -113,7 +113,7 @@ public final class VM {
         let code = unsafe view.instructions(program.index)
         let (result, after, calls) = unsafe execution.run(context, packet: packet) { context in
             if let compiled { return unsafe compiled.run(context, program: program.index, r1: r1, r2: r2) }
-            guard var observer = unsafe interruption?.observer() ?? counters?.observer() else {
+            guard var observer = unsafe watcher?.observer() ?? counters?.observer() else {
                 return unsafe Interpreter.run(context, code, count, r1: r1, r2: r2)
             }
             return unsafe withUnsafeMutablePointer(to: &observer) { observer in

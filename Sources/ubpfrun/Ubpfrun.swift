@@ -19,8 +19,7 @@ struct Ubpfrun: ParsableCommand {
         version: "0.1.0",
         subcommands: [
             RunCommand.self, CheckCommand.self, ExplainCommand.self, InspectCommand.self, DisasmCommand.self,
-            TestCommand.self,
-            DoctorCommand.self, CleanCommand.self, MapCommand.self,
+            TestCommand.self, StepCommand.self, DoctorCommand.self, CleanCommand.self, MapCommand.self,
         ],
         defaultSubcommand: RunCommand.self
     )
