@@ -140,6 +140,6 @@ import Testing
                 Installation(binaries: workshop.path("bin"))
             )
             Issue.record("it was accepted")
-        } catch { #expect("\(error)".contains(says), "\(error)") }
+        } catch let error as Failure { #expect(error.what.contains(says), "\(error)") }
     }
 }
