@@ -29,7 +29,9 @@ package final class Timeline {
     private let object: BPFObject
     private let vm: VM
 
-    /// Runs the case once and keeps what its programs did. Races are run one after the other.
+    /// Runs the case once and keeps what its programs did.
+    ///
+    /// Races are run one after the other.
     package init(_ test: Case, of file: CaseFile, _ object: BPFObject, _ vm: VM) {
         self.file = file.path
         self.test = test

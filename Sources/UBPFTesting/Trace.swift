@@ -167,7 +167,7 @@ final class TraceRecorder: RunWatcher {
 }
 
 extension VM {
-    /// Runs a program and keeps what it did; throws a ``TestingError`` where it cannot run. Of the interpreter only.
+    /// Runs a program on the interpreter and keeps what it did; throws a ``TestingError`` where it cannot run.
     public func trace(_ program: String, _ context: Context = .uprobe()) throws -> Trace {
         guard engine == .interpreter else { throw TestingError.compile("only interpreted runs can be traced") }
         let recorder = TraceRecorder(execution)

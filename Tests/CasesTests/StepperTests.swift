@@ -140,6 +140,6 @@ import Testing
                 Installation(binaries: workshop.path("bin"))
             )
             Issue.record("it was accepted")
-        } catch let error as Failure { #expect(error.what.contains(says), "\(error)") }
+        } catch { #expect(error.what.contains(says), "\(error)") }
     }
 }
