@@ -36,6 +36,20 @@ import UBPFVM
         #expect(fixture.lastContext.lock == 0 && fixture.lastContext.effects == 0)
     }
 
+    /// Others have waited in vain while it was held.
+    @Test(arguments: [UInt64(0), 1 << 31]) func unlocksForsaken(_ mark: UInt64) throws {
+        let fixture = try SessionFixture(maps: Self.maps)
+        let body: [Statement] = [
+            .load32(.r7, .r6, 4), .loadImm64(.r8, Int64(mark)), .or64(.r7, .r8), .store32(.r6, 4, .r7),
+        ]
+        try fixture.add(Self.lookup + Self.call(.spinLock) + body + Self.call(.spinUnlock) + [.mov64(.r0, 7), .exit])
+        #expect(try fixture.run() == 7)
+        #expect(try lockWord(fixture).pointee == 0)
+        // Nobody's, whatever the mark says.
+        try lockWord(fixture).pointee = 1 << 31
+        #expect(try fixture.run() == 7)
+    }
+
     /// What no verified program does: the lock is given back at the end.
     @Test func leftLocked() throws {
         let fixture = try SessionFixture(maps: Self.maps)
@@ -87,7 +101,14 @@ import UBPFVM
             #expect(kind == .lockHeld)
         }
         #expect(passed > .milliseconds(40) && passed < .milliseconds(500))
-        #expect(try lockWord(fixture).pointee == UInt32(holder.processIdentifier))
+        // From then on nobody waits for long.
+        var traps = 0
+        let again = clock.measure {
+            for _ in 0..<10 { do throws(Trap) { _ = try fixture.run() } catch { traps += 1 } }
+        }
+        #expect(traps == 10)
+        #expect(again < .milliseconds(200))
+        #expect(try lockWord(fixture).pointee & 0x7fff_ffff == UInt32(holder.processIdentifier))
         kill(holder.processIdentifier, SIGKILL)
         holder.waitUntilExit()
         #expect(try fixture.run() == 7)

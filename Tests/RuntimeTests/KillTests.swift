@@ -157,6 +157,34 @@ import Testing
         }
     }
 
+    /// A process that is stopped inside costs the others one long wait, not one for each operation.
+    @Test func stoppedHolders() throws {
+        let fixture = try MapFixture([hashMap(entries: 64)])
+        let map = fixture.map()
+        let holder = Process()
+        holder.executableURL = URL(filePath: "/bin/sleep")
+        holder.arguments = ["100"]
+        try holder.run()
+        defer { holder.terminate() }
+        var key: UInt64 = 5
+        let word = map.stripe(map.bucket(&key) & (map.stripes - 1)).words
+        word.pointee = UInt32(holder.processIdentifier)
+        let clock = ContinuousClock()
+        var results: [Int64] = []
+        let first = clock.measure { results.append(map.set(5, 1)) }
+        let others = clock.measure { for _ in 0..<20 { results.append(map.set(5, 1)) } }
+        #expect(results == Array(repeating: -16, count: 21))
+        #expect(first > .milliseconds(400))
+        #expect(others < .milliseconds(400))
+        // It goes on.
+        word.pointee = 0
+        #expect(map.set(5, 1) == 0 && map.get(5) == 1)
+        word.pointee = UInt32(holder.processIdentifier) | 1 << 31
+        kill(holder.processIdentifier, SIGKILL)
+        holder.waitUntilExit()
+        #expect(map.set(5, 2) == 0 && map.get(5) == 2)
+    }
+
     @Test func ringsOutliveTheirProducers() throws {
         let fixture = try MapFixture([
             MapParameters(name: "r", type: .ringBuffer, keySize: 0, valueSize: 0, maxEntries: 4096)

@@ -50,7 +50,8 @@ private func releaseLock(_ context: UnsafeMutablePointer<cruntime_context>) {
 @_noLocks @inline(never)
 func releaseWord(_ context: UnsafeMutablePointer<cruntime_context>, _ address: UInt64) {
     guard let word = unsafe UnsafeMutablePointer<UInt32>(bitPattern: UInt(address)) else { return }
-    _ = unsafe cruntime_cas32(word, ownTid(context), 0)
+    let tid = unsafe ownTid(context)
+    if unsafe cruntime_cas32(word, tid, 0) == 0 { unsafe _ = cruntime_cas32(word, tid | OwnerLock.forsaken, 0) }
 }
 
 /// Forgets what a run that was left in its middle meant to do at its end; its lock and its records are given back where they lie

@@ -12,6 +12,9 @@ enum OwnerLock {
     private static var checkInterval: UInt64 { @_noLocks get { 1_000_000 } }
     /// A living holder that is not scheduled for so long ends the wait.
     private static var patience: UInt64 { @_noLocks get { 500_000_000 } }
+    /// Beside the holder's tid: somebody has waited in vain. Who comes next does so for `checkInterval` only, so that a thread that is
+    /// stopped inside costs the others one long wait, not one for each of their operations.
+    static var forsaken: UInt32 { @_noLocks get { 1 << 31 } }
 
     /// Takes the lock; false where a living thread held it throughout a long wait.
     @_noLocks @inline(__always)
@@ -36,8 +39,9 @@ enum OwnerLock {
         var start: UInt64 = 0
         var nextCheck: UInt64 = 0
         while true {
-            let owner = unsafe cruntime_load32(word)
-            if owner == 0 {
+            let found = unsafe cruntime_load32(word)
+            let owner = found & ~forsaken
+            if found == 0 {
                 if unsafe cruntime_cas32(word, 0, tid) != 0 { return true }
             } else if owner == tid {
                 // A thread runs one program at a time, so this is left from a dead thread that had the same number.
@@ -53,11 +57,17 @@ enum OwnerLock {
                 start = now
                 nextCheck = now &+ checkInterval
             }
-            if now >= nextCheck, owner != 0 {
-                if cruntime_thread_gone(owner) != 0, unsafe cruntime_cas32(word, owner, tid) != 0 { return true }
+            if now >= nextCheck, found != 0 {
+                if owner == 0 || cruntime_thread_gone(owner) != 0, unsafe cruntime_cas32(word, found, tid) != 0 {
+                    return true
+                }
                 nextCheck = now &+ checkInterval
             }
-            if now &- start > patience { return false }
+            let waited = now &- start
+            if waited > patience || found & forsaken != 0 && waited > checkInterval {
+                if found != 0 { unsafe _ = cruntime_cas32(word, found, found | forsaken) }
+                return false
+            }
             cruntime_yield()
         }
     }
