@@ -362,6 +362,25 @@ final class Files: Sendable {
                 }
                 """ + license
         )
+        // Sends faster than records can be shown.
+        try write(
+            "flood.bpf.c",
+            include
+                + """
+                struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 20); } events SEC(".maps");
+                struct event { int cpu; char text[2000]; };
+                struct event *unused;
+                SEC("raw_tp/sys_enter") int p(void *c) {
+                    for (int i = 0; i < 8; i++) {
+                        struct event *e = bpf_ringbuf_reserve(&events, sizeof *e, 0);
+                        if (!e) break;
+                        e->cpu = bpf_get_smp_processor_id();
+                        bpf_ringbuf_submit(e, 0);
+                    }
+                    return 0;
+                }
+                """ + license
+        )
         try write("answer.h", "struct reply { __u16 low, high; };\n")
         try write(
             "local.bpf.c",
@@ -436,6 +455,37 @@ final class Files: Sendable {
             }
 
             """
+        try write(
+            "k-staticarguments.bpf.c",
+            include
+                + """
+                struct __attribute__((packed)) argument { __u64 value; __u32 type; __s16 offset; bool is_signed; char shift; };
+                struct specification { struct argument arguments[12]; __u64 cookie; __s16 count; };
+                struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 256); __type(key, int);
+                    __type(value, struct specification); } __bpf_usdt_specs SEC(".maps");
+                struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } events SEC(".maps");
+                struct event { long first, second, third; int count; };
+                struct event *unused;
+                static __always_inline long value(struct pt_regs *ctx, struct argument *a) {
+                    unsigned long v = a->value, at = 0;
+                    __s16 offset = a->offset;
+                    if (a->type != 0) bpf_probe_read_kernel(&at, sizeof at, (void *)ctx + offset);
+                    if (a->type == 1) v = at;
+                    if (a->type == 2) bpf_probe_read_user(&v, sizeof v, (void *)at + a->value);
+                    v <<= a->shift & 63;
+                    return a->is_signed ? (long)v >> (a->shift & 63) : (long)(v >> (a->shift & 63));
+                }
+                SEC("usdt/\(directory)/shop:shop:sale") int on_sale(struct pt_regs *ctx) {
+                    int number = bpf_get_attach_cookie(ctx);
+                    struct specification *s = bpf_map_lookup_elem(&__bpf_usdt_specs, &number);
+                    if (!s) return 0;
+                    struct event e = {value(ctx, &s->arguments[0]), value(ctx, &s->arguments[1]), value(ctx, &s->arguments[2]),
+                        s->count};
+                    bpf_ringbuf_output(&events, &e, sizeof e, 0);
+                    return 0;
+                }
+                """ + license
+        )
         for (name, provider) in [("static", "sale"), ("staticmissing", "sael"), ("staticcounted", "counted")] {
             let code = static_.replacingOccurrences(of: "TARGET:shop:sale", with: "\(directory)/shop:shop:\(provider)")
             try write("k-\(name).bpf.c", include + code + license)
@@ -444,15 +494,15 @@ final class Files: Sendable {
         try write(
             "shop.c",
             """
-            #define NOTE(NAME, COUNTER) __asm__ volatile("990: nop\\n.pushsection .note.stapsdt,\\"\\",\\"note\\"\\n.balign 4\\n" \
+            #define NOTE(NAME, COUNTER, ARGS, ...) __asm__ volatile("990: nop\\n.pushsection .note.stapsdt,\\"\\",\\"note\\"\\n.balign 4\\n" \
                 ".4byte 992f-991f, 994f-993f, 3\\n991: .asciz \\"stapsdt\\"\\n992: .balign 4\\n993: .8byte 990b\\n.8byte 0\\n" \
-                ".8byte " COUNTER "\\n.asciz \\"shop\\"\\n.asciz \\"" NAME "\\"\\n.asciz \\"\\"\\n994: .balign 4\\n.popsection")
+                ".8byte " COUNTER "\\n.asciz \\"shop\\"\\n.asciz \\"" NAME "\\"\\n.asciz \\"" ARGS "\\"\\n994: .balign 4\\n.popsection" :: __VA_ARGS__)
             unsigned short counter;
             volatile int sum;
-            __attribute__((noinline)) void sell(int price) { sum += price; NOTE("sale", "0"); sum -= 1; }
+            __attribute__((noinline)) void sell(int price) { volatile int twice = 2 * price; sum += price; NOTE("sale", "0", "-4@%k0 8@$77 -4@%1", "r"(-price), "m"(twice)); sum -= 1; }
             int main(void) {
                 for (int i = 0; i < 4; i++) sell(i);
-                NOTE("counted", "counter");
+                NOTE("counted", "counter", "", "r"(0));
                 return sum == 2 ? 5 : 1;
             }
             """

@@ -116,6 +116,17 @@ struct KernelRunTests {
         #expect(Date().timeIntervalSince(started) >= 0.5)
     }
 
+    /// Records that come faster than they can be shown do not keep a run from its end.
+    @Test func aFloodDoesNotDelayTheEnd() throws {
+        let object = try #require(Files.shared).directory + "/flood.bpf.c"
+        let started = Date()
+        // Until ubpfrun has ended.
+        let script = "exec >/dev/null 2>&1; i=0; while [ $i -lt 1000000 ] && [ -d /proc/$PPID ]; do i=$((i+1)); done"
+        let result = try run([object, "-q", "-j", "-d", "1", "-o", "/dev/null", "--", "sh", "-c", script])
+        #expect(result.status >= 0)
+        #expect(Date().timeIntervalSince(started) < 12)
+    }
+
     @Test func untilAProcessEnds() throws {
         let target = Process()
         target.executableURL = URL(fileURLWithPath: "/bin/sleep")
@@ -298,6 +309,19 @@ struct StaticProbeTests {
         let lines = result.output.split(separator: "\n")
         #expect(lines.first == "TIME         PID TEXT             ADDRESS")
         #expect(lines.dropFirst().count { $0.hasSuffix(" sold             10.0.0.1") } == 4, "\(result.output)")
+    }
+
+    @Test func argumentsAreWhatTheProgramPasses() throws {
+        let files = try #require(Files.shared)
+        let result = try files.run([
+            "\(files.directory)/k-staticarguments.bpf.c", "-q", "-j", "--", "\(files.directory)/shop",
+        ])
+        #expect(result.status == 5, "\(result.errors)")
+        let records = try result.output.split(separator: "\n").compactMap { line in
+            let record = try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+            return (record["data"] as? [String: Any])?["fields"] as? [String: Int]
+        }
+        #expect(records == (0..<4).map { ["first": -$0, "second": 77, "third": 2 * $0, "count": 3] })
     }
 
     @Test(arguments: [

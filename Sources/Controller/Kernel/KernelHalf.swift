@@ -196,16 +196,17 @@ package final class KernelHalf {
         )
     }
 
-    /// Shows what has come since the last call.
-    func drain() throws(Failure) {
+    /// Shows what has come since the last call; all of it where that is final: nothing is attached any more.
+    func drain(isFinal: Bool = false) throws(Failure) {
         guard let output, let streams else { return }
-        try streams.drain { (item) throws(Failure) in try output.show(item) }
+        let end = isFinal ? UInt64.max : monotonicNanoseconds() + 100_000_000
+        try streams.drain(until: end) { (item) throws(Failure) in try output.show(item) }
         output.lookAtProcesses(maps.values)
     }
 
     /// Shows the maps: at an interval, on SIGUSR1, or at the end.
     func report(isFinal: Bool) throws(Failure) {
-        try drain()
+        try drain(isFinal: isFinal)
         guard let output else { return }
         for (index, links) in links {
             guard case .kernel(let hook, _) = object.programs[index].attach, hook.hasPrefix("iter") else { continue }

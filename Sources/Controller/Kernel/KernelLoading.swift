@@ -71,10 +71,9 @@ final class KernelProgramHolder {
     /// The number by which a program with libbpf's `usdt.bpf.h` finds the arguments of a static probe; 0 for others.
     func specification(of probe: StaticProbe) throws(Failure) -> UInt64 {
         guard let map = maps.first(where: { $0.spec.name == StaticProbeArguments.map }) else { return 0 }
-        let number = map.nextSpecification
-        try map.set(number, to: try StaticProbeArguments(probe, size: map.spec.valueSize).bytes)
-        map.nextSpecification += 1
-        return UInt64(number)
+        return try map.staticProbes.number(of: probe, size: map.spec.valueSize) { (number, bytes) throws(Failure) in
+            try map.set(number, to: bytes)
+        }
     }
 
     private static func relocated(_ program: ProgramSpec, of object: ObjectSpec) throws(Failure) -> ProgramSpec {

@@ -7,8 +7,8 @@ import Loader
 final class KernelMapHolder {
     let map: KernelMap
     let spec: MapSpec
-    /// Element for the arguments of the next static probe, where this is the map for them.
-    var nextSpecification = 0
+    /// Its elements that have arguments of static probes, where this is the map for them.
+    let staticProbes = StaticProbeNumbers()
 
     /// Makes the map with its first contents; sizes that objects leave open become libbpf's or the kernel's own.
     init(_ given: MapSpec) throws(Failure) {
@@ -25,6 +25,9 @@ final class KernelMapHolder {
         case .ringBuffer:
             spec.keySize = 0
             spec.valueSize = 0
+        case .hash, .lruHash, .perCPUHash, .lruPerCPUHash:
+            // Left to the loader, which in libbpf's tools takes as many as there may be processes or so.
+            if spec.maxEntries == 0 { spec.maxEntries = 10_240 }
         default: break
         }
         self.spec = spec

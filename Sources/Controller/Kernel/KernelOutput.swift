@@ -106,7 +106,14 @@ final class KernelOutput {
             else {
                 continue
             }
-            try show(Shown(name: variable.name, key: nil, value: value))
+            guard case .list(let elements) = value, elements.contains(where: { $0["slots"]?.numbers != nil }) else {
+                try show(Shown(name: variable.name, key: nil, value: value))
+                continue
+            }
+            for (index, element) in elements.enumerated()
+            where element["slots"]?.numbers?.contains(where: { $0 != 0 }) == true {
+                try show(Shown(name: variable.name, key: .unsigned(UInt64(index)), value: element))
+            }
         }
     }
 

@@ -70,13 +70,15 @@ final class KernelStreams {
         }
     }
 
-    /// Hands over what has come since the last call.
-    func drain(_ body: (Item) throws(Failure) -> Void) throws(Failure) {
+    /// Hands over what has come since the last call, until `end`: programs may send faster than records can be shown.
+    func drain(until end: UInt64, _ body: (Item) throws(Failure) -> Void) throws(Failure) {
         for ring in rings {
-            while let record = ring.ring.next() { try body(.record(record, ring.map)) }
+            while monotonicNanoseconds() < end, let record = ring.ring.next() {
+                try body(.record(record, ring.map))
+            }
         }
         for (map, holder) in buffers {
-            while let record = holder.buffer.next() {
+            while monotonicNanoseconds() < end, let record = holder.buffer.next() {
                 switch record {
                 case .sample(let bytes): try body(.record(bytes, map))
                 case .lost(let count): lost[map.name, default: 0] += count

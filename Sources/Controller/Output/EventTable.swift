@@ -51,8 +51,11 @@ package struct EventTable {
         return ([row([(time, true, 8)] + cells)] + value.stackLines).joined(separator: "\n")
     }
 
-    /// The record's fields, for JSON.
-    package func value(_ record: [UInt8]) -> TypedValue? { TypedValue(record, type: type, in: btf, view: view) }
+    /// The record's fields, for JSON; a program may leave out the end of a struct, as of a text that is shorter.
+    package func value(_ record: [UInt8]) -> TypedValue? {
+        let missing = [UInt8](repeating: 0, count: max(0, size - record.count))
+        return TypedValue(record + missing, type: type, in: btf, view: view)
+    }
 
     private func row(_ cells: [(String, Bool, Int)]) -> String {
         var text = ""

@@ -3,7 +3,14 @@ package func hexadecimal(_ value: UInt64) -> String { "0x" + String(value, radix
 
 /// Bytes as pairs of digits with a space between, as `bpftool map dump` prints them.
 package func hexadecimal(bytes: some Sequence<UInt8>) -> String {
-    bytes.map { padded(String($0, radix: 16), to: 2, with: "0") }.joined(separator: " ")
+    let digits = Array("0123456789abcdef".utf8)
+    var text: [UInt8] = []
+    for byte in bytes {
+        if !text.isEmpty { text.append(UInt8(ascii: " ")) }
+        text.append(digits[Int(byte >> 4)])
+        text.append(digits[Int(byte & 15)])
+    }
+    return String(decoding: text, as: UTF8.self)
 }
 
 /// `text` with `fill` before it, at least `width` characters long.

@@ -31,13 +31,14 @@ package struct TargetPlan {
 
     /// Plans every request; `skipped` takes what an optional request or a duplicate leaves out.
     ///
-    /// `programs` are the session's indices by the object's.
+    /// `programs` are the session's indices by the object's; `arguments` takes those of static probes.
     package init(
         _ requests: [AttachRequest],
         _ resolver: ProbeResolver,
         programs: [Int: Int],
         allowsTraps: Bool = false,
         watchesLoader: Bool = false,
+        arguments: StaticProbeMap? = nil,
         skipped: (String) -> Void
     ) throws(Failure) {
         builder = PlanBuilder()
@@ -49,8 +50,10 @@ package struct TargetPlan {
         }
         var sites: [UInt64: (plan: PatchPlan, entries: [Pending], returns: [Pending])] = [:]
         var order: [UInt64] = []
-        for request in requests {
-            for target in try Self.targets(of: request, resolver, skipped) {
+        for given in requests {
+            for (target, cookie) in try Self.targets(of: given, resolver, arguments, skipped) {
+                var request = given
+                request.cookie = cookie
                 let plan: PatchPlan
                 do {
                     plan = try planner.plan(target.function, offset: target.offset)
@@ -182,10 +185,11 @@ package struct TargetPlan {
     private static func targets(
         of request: AttachRequest,
         _ resolver: ProbeResolver,
+        _ arguments: StaticProbeMap?,
         _ skipped: (String) -> Void
-    ) throws(Failure) -> [ProbeTarget] {
+    ) throws(Failure) -> [(target: ProbeTarget, cookie: UInt64)] {
         let place = request.place
-        if let probe = place.staticProbe { return try staticTargets(request, probe, resolver) }
+        if let probe = place.staticProbe { return try staticTargets(request, probe, resolver, arguments) }
         do throws(SymbolsError) {
             let module: String
             if let named = place.module {
@@ -194,6 +198,7 @@ package struct TargetPlan {
                 module = try definingModule(of: place.symbol, resolver)
             }
             return try resolver.resolve(module: module, symbol: place.symbol, offset: place.offset)
+                .map { ($0, request.cookie) }
         } catch {
             guard request.isOptional else { throw Failure(error) }
             skipped("\(request.name): \(error.message)")
@@ -205,27 +210,31 @@ package struct TargetPlan {
     private static func staticTargets(
         _ request: AttachRequest,
         _ name: (provider: String, name: String),
-        _ resolver: ProbeResolver
-    ) throws(Failure) -> [ProbeTarget] {
+        _ resolver: ProbeResolver,
+        _ arguments: StaticProbeMap?
+    ) throws(Failure) -> [(target: ProbeTarget, cookie: UInt64)] {
         let module = request.place.module ?? ""
         let symbol = request.place.symbol
         let known: [StaticProbe]
-        var targets: [ProbeTarget] = []
+        var targets: [(target: ProbeTarget, probe: StaticProbe)] = []
         do throws(SymbolsError) {
             guard let loaded = resolver.modules(named: module).first else {
                 // Says that it is not loaded.
-                return try resolver.resolve(module: module, symbol: symbol)
+                return try resolver.resolve(module: module, symbol: symbol).map { ($0, 0) }
             }
             known = try resolver.symbols(of: loaded).staticProbes
             for probe in known where (probe.provider, probe.name) == name {
-                targets.append(try resolver.resolve(module: module, fileAddress: probe.address, known: symbol))
+                let place = try resolver.resolve(module: module, fileAddress: probe.address, known: symbol)
+                targets.append((place, probe))
             }
         } catch { throw Failure(error) }
         if targets.isEmpty { throw .noStaticProbe(symbol, path: module, known: known) }
-        if known.contains(where: { ($0.provider, $0.name) == name && $0.semaphore != 0 }) {
-            throw .countedProbe(request.name, name: symbol)
+        var result: [(target: ProbeTarget, cookie: UInt64)] = []
+        for (target, probe) in targets {
+            if probe.semaphore != 0 { throw .countedProbe(request.name, name: symbol) }
+            result.append((target, try arguments?.number(of: probe) ?? 0))
         }
-        return targets
+        return result
     }
 
     /// Where a function is found that was named without a module: the program itself, a library of its own (another

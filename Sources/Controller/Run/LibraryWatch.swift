@@ -13,6 +13,7 @@ final class LibraryWatch {
     private let channel: Channel
     private let messages: Messages
     private let programs: [Int: Int]
+    private let arguments: StaticProbeMap?
     /// Requests by the name of their module.
     private let wanted: [(name: String, requests: [AttachRequest])]
     /// What is known of each file that is mapped with code.
@@ -66,8 +67,10 @@ final class LibraryWatch {
         channel: consuming Channel,
         requests: [AttachRequest],
         programs: [Int: Int],
+        arguments: StaticProbeMap?,
         messages: Messages
     ) {
+        self.arguments = arguments
         self.target = target
         self.channel = channel
         self.programs = programs
@@ -303,6 +306,7 @@ final class LibraryWatch {
                 groups.flatMap(\.requests),
                 resolver,
                 programs: programs,
+                arguments: arguments,
                 skipped: { messages.detail("left out: \($0)") }
             )
             plan.builder.module = (number, module.bias)

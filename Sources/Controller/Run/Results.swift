@@ -67,17 +67,22 @@ final class Results {
     /// Whether anything comes as a stream.
     var hasStreams: Bool { log != nil || !rings.isEmpty }
 
-    /// Prints what has come since the last call.
-    func drain() throws(Failure) {
-        while let record = log?.next() { try printLog(record) }
+    /// Prints what has come since the last call, for 100 ms at most: programs may send faster than records can be shown.
+    ///
+    /// `isFinal`: what is there is printed, for 10 s at most; a program that goes on without us may send on.
+    func drain(isFinal: Bool = false) throws(Failure) {
+        let end = monotonicNanoseconds() + (isFinal ? 10_000_000_000 : 100_000_000)
+        while monotonicNanoseconds() < end, let record = log?.next() { try printLog(record) }
         for index in rings.indices {
-            while let record = rings[index].next() { try show(record, of: rings[index].map.name) }
+            while monotonicNanoseconds() < end, let record = rings[index].next() {
+                try show(record, of: rings[index].map.name)
+            }
         }
     }
 
     /// The maps' state: at an interval, on SIGUSR1, or at the end.
     func report(_ view: SessionView, isFinal: Bool) throws(Failure) {
-        try drain()
+        try drain(isFinal: isFinal)
         switch recipe?.report {
         case .leaks: try reportLeaks(view, isFinal: isFinal)
         case .maps, nil: try reportMaps(view)

@@ -20,6 +20,8 @@ struct Supervision: ~Copyable {
     private var watches: [LibraryWatch] = []
     private var libraries = LibraryWatch.Outcome()
     private var listener: Listener?
+    /// Where programs find the arguments of static probes, once there is a session.
+    private var arguments: StaticProbeMap?
     /// The object's programs in the kernel, if it has any.
     var kernel: KernelHalf?
     /// Held until all targets have joined.
@@ -118,6 +120,10 @@ struct Supervision: ~Copyable {
         let book = book
         let isStrict = options.isStrict
         let hadAgent = target.injection?.wasResident ?? false
+        if arguments == nil, let index = assembly.maps[StaticProbeArguments.map] {
+            arguments = StaticProbeMap(MapView(session.view, index))
+        }
+        let arguments = arguments
         let detail = messages.detail
         let began = monotonicNanoseconds()
         var awaited: [AttachRequest] = []
@@ -134,6 +140,7 @@ struct Supervision: ~Copyable {
                 // An int3 stays for as long as the probe: it would kill a thread that blocks its signal.
                 allowsTraps: ThreadAudit.threads(of: target.pid, blocking: ThreadAudit.traps).isEmpty,
                 watchesLoader: !awaited.isEmpty,
+                arguments: arguments,
                 skipped: { detail("left out: \($0)") }
             )
             for probe in made.probes { detail(probe.explanation) }
@@ -155,6 +162,7 @@ struct Supervision: ~Copyable {
                 channel: Channel(Descriptor(adopting: loader)),
                 requests: awaited,
                 programs: programs,
+                arguments: arguments,
                 messages: messages
             )
         )

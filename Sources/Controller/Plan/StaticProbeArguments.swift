@@ -1,3 +1,4 @@
+import Runtime
 import Symbols
 
 /// The arguments of a static probe as programs with libbpf's `usdt.bpf.h` read them (`struct __bpf_usdt_spec`).
@@ -70,5 +71,43 @@ struct StaticProbeArguments {
         let offset = text[..<open]
         guard let displacement = offset.isEmpty ? 0 : Int64(offset) else { return nil }
         return .memory(register: register, offset: displacement)
+    }
+}
+
+/// Which element of the map has the arguments of each static probe: programs find it by the cookie that they are attached with.
+package final class StaticProbeNumbers {
+    private var known: [String: Int] = [:]
+
+    /// The number of a probe's arguments; `put` is called for those that are new.
+    func number(
+        of probe: StaticProbe,
+        size: Int,
+        _ put: (Int, [UInt8]) throws(Failure) -> Void
+    ) throws(Failure) -> UInt64 {
+        if let number = known[probe.arguments] { return UInt64(number) }
+        let number = known.count
+        try put(number, try StaticProbeArguments(probe, size: size).bytes)
+        known[probe.arguments] = number
+        return UInt64(number)
+    }
+}
+
+/// The map of a session that programs in processes find the arguments in.
+package struct StaticProbeMap {
+    private let map: MapView
+    private let numbers = StaticProbeNumbers()
+
+    init(_ map: MapView) { self.map = map }
+
+    func number(of probe: StaticProbe) throws(Failure) -> UInt64 {
+        let map = map
+        return try numbers.number(of: probe, size: Int(map.valueSize)) { (number, bytes) throws(Failure) in
+            var key = UInt32(number)
+            let status = unsafe bytes.withUnsafeBytes { bytes -> Int64 in
+                guard let value = bytes.baseAddress else { return -1 }
+                return unsafe map.update(&key, value, flags: 0, tid: 1, slot: 0)
+            }
+            guard status == 0 else { throw .unknownArguments(probe.name, "there is no room for more") }
+        }
     }
 }
