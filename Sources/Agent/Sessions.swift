@@ -34,6 +34,7 @@ struct Descriptors {
 ///
 /// It ends with the conversation, or by `closeSession`.
 func openSession(_ files: Descriptors, of conversation: Conversation) throws(AgentError) -> UInt64 {
+    cruntime_find_namespace()
     guard files.first >= 0, files.second >= 0, files.third >= 0 else { throw AgentError(.descriptors) }
     guard let session = unsafe freeEntry() else { throw AgentError(.sessions) }
     try preparePresence()

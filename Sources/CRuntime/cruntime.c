@@ -81,6 +81,23 @@ int32_t cruntime_thread_gone(uint32_t tid) {
     return got == -ESRCH;
 }
 
+static uint32_t namespace_mark;
+
+void cruntime_find_namespace(void) {
+    uint64_t device, inode;
+    // PROC_PID_INIT_INO is the machine's own.
+    if (cruntime_pid_namespace(&device, &inode) != 0 || inode == 0xeffffffcu) inode = 0;
+    uint32_t mark = inode == 0 ? 0 : 1 + (uint32_t)inode * 0x9e3779b1u % 511;
+    __atomic_store_n(&namespace_mark, mark << 22, __ATOMIC_RELAXED);
+}
+
+uint32_t cruntime_namespace_mark(void) { return __atomic_load_n(&namespace_mark, __ATOMIC_RELAXED); }
+
+int32_t cruntime_owner_state(uint32_t owner) {
+    if (((owner ^ cruntime_namespace_mark()) & 0x7fc00000u) != 0) return CRUNTIME_OWNER_FOREIGN;
+    return cruntime_thread_gone(owner & 0x3fffffu);
+}
+
 void cruntime_get_comm(struct cruntime_comm *out) {
     cruntime_zero(out, sizeof *out);
     cruntime_syscall(SYS_prctl, PR_GET_NAME, (int64_t)out, 0, 0, 0, 0);

@@ -103,10 +103,14 @@ import UBPFVM
         #expect(producer.push(bytes(5)) == 0)
         #expect(try drain(fixture)[0] == 0)
         // No thread has such a number.
-        record.bytes.baseAddress?.storeBytes(of: 0x7fff_fff0, toByteOffset: -4, as: UInt32.self)
+        record.bytes.baseAddress?.storeBytes(
+            of: 0x3f_fff0 | cruntime_namespace_mark(),
+            toByteOffset: -4,
+            as: UInt32.self
+        )
         #expect(try drain(fixture) == [1, 5, 1, 0])
         let ring = MapView(fixture.open(), 1)
-        ring.word(MetaOffset.producerLock).pointee = 0x7fff_fff0
+        ring.word(MetaOffset.producerLock).pointee = 0x3f_fff0 | cruntime_namespace_mark()
         #expect(producer.push(bytes(6)) == 0)
         #expect(try drain(fixture) == [1, 6, 1, 0])
     }
@@ -115,12 +119,11 @@ import UBPFVM
     @Test func consumers() throws {
         var (fixture, producer) = try make()
         let lock = MapView(fixture.open(), 1).word(MetaOffset.ringLock)
-        for (owner, expected) in [(UInt32(getppid()), -16), (0x7fff_fff0, 1), (cruntime_tid(), 1)] as [(UInt32, Int64)]
-        {
+        for (owner, expected) in [(UInt32(getppid()), -16), (0x3f_fff0, 1), (cruntime_tid(), 1)] as [(UInt32, Int64)] {
             #expect(producer.push(bytes(1)) == 0)
-            lock.pointee = owner
-            #expect(try drain(fixture)[0] == expected + (expected > 0 && owner == 0x7fff_fff0 ? 1 : 0))
-            #expect(lock.pointee == (expected < 0 ? owner : 0))
+            lock.pointee = owner | cruntime_namespace_mark()
+            #expect(try drain(fixture)[0] == expected + (expected > 0 && owner == 0x3f_fff0 ? 1 : 0))
+            #expect(lock.pointee == (expected < 0 ? owner | cruntime_namespace_mark() : 0))
         }
     }
 

@@ -212,6 +212,27 @@ CRUNTIME_RT uint32_t cruntime_tid(void);
 /// Whether thread `tid` runs no more: it does not exist, or is a zombie that has given up its memory.
 CRUNTIME_RT int32_t cruntime_thread_gone(uint32_t tid);
 
+// Threads that share a session may be of several PID namespaces, where one number means several threads. So locks and records hold an
+// owner: the thread's number (22 bits) and a mark of its namespace (9 bits), 0 for the machine's own.
+
+/// Finds the mark of this process's namespace; 0 until then.
+CRUNTIME_RT void cruntime_find_namespace(void);
+
+/// The mark of this process's namespace, in its place in an owner.
+CRUNTIME_RT uint32_t cruntime_namespace_mark(void);
+
+/// The calling thread as an owner.
+CRUNTIME_RT static inline uint32_t cruntime_owner(void) { return cruntime_tid() | cruntime_namespace_mark(); }
+
+enum cruntime_owner_state {
+    CRUNTIME_OWNER_LIVES = 0,
+    CRUNTIME_OWNER_GONE = 1,
+    CRUNTIME_OWNER_FOREIGN = 2,  // of another namespace: nobody here can tell
+};
+
+/// What is known of an owner's thread (enum cruntime_owner_state).
+CRUNTIME_RT int32_t cruntime_owner_state(uint32_t owner);
+
 /// Lets another thread run.
 CRUNTIME_RT void cruntime_yield(void);
 

@@ -119,8 +119,8 @@ func guestMap(
     return map
 }
 
-/// The tid that stands in locks and records of this run.
+/// What stands in locks and records of this run: its thread and namespace (`cruntime_owner`).
 @_noLocks @inline(__always)
 func ownTid(_ context: UnsafeMutablePointer<cruntime_context>) -> UInt32 {
-    unsafe UInt32(truncatingIfNeeded: context.pointee.pid_tgid)
+    unsafe UInt32(truncatingIfNeeded: context.pointee.pid_tgid) | cruntime_namespace_mark()
 }

@@ -15,7 +15,7 @@ private func taskLayout(_ context: UnsafeMutablePointer<cruntime_context>) -> Un
 @_noLocks
 func currentTask(_ context: UnsafeMutablePointer<cruntime_context>) -> Int64 {
     guard unsafe taskLayout(context) != nil else { return unsafe trap(context, .unknownHelper, 35) }
-    return Int64(bitPattern: cruntime_task_address(unsafe UInt64(ownTid(context))))
+    return Int64(bitPattern: cruntime_task_address(unsafe context.pointee.pid_tgid & 0xffff_ffff))
 }
 
 /// `long bpf_probe_read_kernel(dst, size, unsafe_ptr)`, of the process's own memory, too.

@@ -33,13 +33,13 @@ private func slotWord(_ session: SessionView, _ slot: Int) -> UnsafeMutablePoint
 @_noLocks @inline(never)
 private func acquireCPUSlot(_ context: UnsafeMutablePointer<cruntime_context>, _ session: SessionView) -> Int {
     let count = session.cpuCount
-    let tid = unsafe UInt32(truncatingIfNeeded: context.pointee.pid_tgid)
+    let tid = unsafe ownTid(context)
     let first = Int(cruntime_cpu()) % count
     var start: UInt64 = 0
     var nextCheck: UInt64 = 0
     while true {
         // Its own number is left over from a run that did not end normally.
-        if let slot = claimSlot(session, tid, first, count, takesOver: false) {
+        if let slot = claimSlot(session, tid, first, count, waited: 0) {
             unsafe context.pointee.cpu_slot = Int32(slot)
             return slot
         }
@@ -49,7 +49,7 @@ private func acquireCPUSlot(_ context: UnsafeMutablePointer<cruntime_context>, _
             nextCheck = now &+ 1_000_000
         }
         if now >= nextCheck {
-            if let slot = claimSlot(session, tid, first, count, takesOver: true) {
+            if let slot = claimSlot(session, tid, first, count, waited: now &- start) {
                 unsafe context.pointee.cpu_slot = Int32(slot)
                 return slot
             }
@@ -62,16 +62,20 @@ private func acquireCPUSlot(_ context: UnsafeMutablePointer<cruntime_context>, _
     return first
 }
 
-/// Tries every slot once from `first` on: those that are free or the caller's own, or those of dead threads.
+/// Tries every slot once from `first` on: those that are free or the caller's own, or, after a wait, those of dead threads.
 @_noLocks
-private func claimSlot(_ session: SessionView, _ tid: UInt32, _ first: Int, _ count: Int, takesOver: Bool) -> Int? {
+private func claimSlot(_ session: SessionView, _ tid: UInt32, _ first: Int, _ count: Int, waited: UInt64) -> Int? {
     var offset = 0
     while offset < count {
         let slot = (first &+ offset) % count
         let word = unsafe slotWord(session, slot)
         let owner = unsafe cruntime_load32(word)
-        let isFree = owner == 0 || (takesOver && cruntime_thread_gone(owner) != 0)
         if owner == tid { return slot }
+        var isFree = owner == 0
+        if !isFree, waited != 0, case let state = cruntime_owner_state(owner), state != 0 {
+            // No run of another namespace takes so long.
+            isFree = state == 1 || waited > 50_000_000
+        }
         if isFree, unsafe cruntime_cas32(word, owner, tid) != 0 { return slot }
         offset &+= 1
     }

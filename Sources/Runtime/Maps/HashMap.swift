@@ -97,7 +97,7 @@ extension MapView {
         _ place: HashPlace,
         _ bucket: UnsafeMutablePointer<UInt32>
     ) -> UInt32 {
-        guard let stripe = waitForStripe(place.bucket, cruntime_tid()) else { return 0 }
+        guard let stripe = waitForStripe(place.bucket, cruntime_owner()) else { return 0 }
         let node = unsafe hashSearch(key, place, bucket).pointee
         stripe.unlock()
         return node

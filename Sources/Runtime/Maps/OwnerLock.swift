@@ -1,6 +1,6 @@
 import CRuntime
 
-/// A spin lock in shared memory that names its holder: the word is the holder's tid, or 0.
+/// A spin lock in shared memory that names its holder: the word is the holder (`cruntime_owner`), or 0.
 ///
 /// Holders keep it for a few dozen instructions and never across a call out of this module. One that dies inside is
 /// noticed by whoever waits: every structure under such a lock is consistent between any two stores, so the lock can
@@ -12,7 +12,9 @@ enum OwnerLock {
     private static var checkInterval: UInt64 { @_noLocks get { 1_000_000 } }
     /// A living holder that is not scheduled for so long ends the wait.
     private static var patience: UInt64 { @_noLocks get { 500_000_000 } }
-    /// Beside the holder's tid: somebody has waited in vain. Who comes next does so for `checkInterval` only, so that a thread that is
+    /// Beside the holder: somebody has waited in vain.
+    ///
+    /// Who comes next does so for `checkInterval` only, so that a thread that is
     /// stopped inside costs the others one long wait, not one for each of their operations.
     static var forsaken: UInt32 { @_noLocks get { 1 << 31 } }
 
@@ -26,6 +28,15 @@ enum OwnerLock {
     @_noLocks @inline(__always)
     static func release(_ word: UnsafeMutablePointer<UInt32>) {
         unsafe cruntime_store32(word, 0)
+    }
+
+    /// Nobody's, a dead thread's, or one's of another namespace whom somebody has waited for in vain.
+    @_noLocks
+    private static func mayTakeOver(_ found: UInt32) -> Bool {
+        let owner = found & ~forsaken
+        if owner == 0 { return true }
+        let state = cruntime_owner_state(owner)
+        return state == 1 || state == 2 && found != owner
     }
 
     /// The same, for nanoseconds of the caller's choice.
@@ -58,9 +69,7 @@ enum OwnerLock {
                 nextCheck = now &+ checkInterval
             }
             if now >= nextCheck, found != 0 {
-                if owner == 0 || cruntime_thread_gone(owner) != 0, unsafe cruntime_cas32(word, found, tid) != 0 {
-                    return true
-                }
+                if mayTakeOver(found), unsafe cruntime_cas32(word, found, tid) != 0 { return true }
                 nextCheck = now &+ checkInterval
             }
             let waited = now &- start

@@ -48,14 +48,14 @@ extension MapView {
         if !creates { return nil }
         let value = unsafe initial ?? zeros
         var attempts = 0
-        while attempts < 2 {
+        while attempts < 3 {
             let status = unsafe hashUpdate(&key, value, flags: UpdateFlag.any, tid: tid, slot: 0)
             if status == 0, case let node = unsafe hashFind(&key), node != 0 {
                 unsafe cruntime_store64(self.token(node), token)
                 return unsafe nodeValue(node, slot: 0)
             }
             if status != Failure.tooBig { return nil }
-            sweep(Self.sweepLength, tid)
+            sweep(Self.sweepLength, tid, takesForeign: attempts > 0)
             attempts &+= 1
         }
         return nil
@@ -85,11 +85,12 @@ extension MapView {
     }
 
     /// Removes all elements of threads that have ended; for user space.
-    func sweepAll(_ tid: UInt32) { unsafe sweep(descriptor.pointee.node_count, tid) }
+    func sweepAll(_ tid: UInt32) { unsafe sweep(descriptor.pointee.node_count, tid, takesForeign: false) }
 
-    /// Removes elements of threads that have ended, among the next `count`.
+    /// Removes elements of threads that have ended, among the next `count`; and those of other PID namespaces, of which nobody knows,
+    /// where there is no room otherwise.
     @_noLocks
-    func sweep(_ count: UInt32, _ tid: UInt32) {
+    func sweep(_ count: UInt32, _ tid: UInt32, takesForeign: Bool) {
         let limit = unsafe descriptor.pointee.node_count
         var seen: UInt32 = 0
         while seen < count {
@@ -98,7 +99,8 @@ extension MapView {
             let words = unsafe nodeWords(node)
             if unsafe cruntime_load32(words + 1) == 0 { continue }
             var key = unsafe UInt64(cruntime_load32(words + 2))
-            if cruntime_thread_gone(UInt32(truncatingIfNeeded: key)) != 0 { _ = unsafe hashDelete(&key, tid: tid) }
+            let state = cruntime_owner_state(UInt32(truncatingIfNeeded: key))
+            if state == 1 || (takesForeign && state == 2) { _ = unsafe hashDelete(&key, tid: tid) }
         }
     }
 }

@@ -9,10 +9,12 @@ package struct UserMap {
     package let map: MapView
     /// 1 once `freeze` was called; lies with whoever shares the map.
     private let frozen: UnsafeMutablePointer<UInt32>
-    private let tid = cruntime_tid()
+    private let tid: UInt32
 
     package init(_ map: MapView, frozen: UnsafeMutablePointer<UInt32>) {
+        cruntime_find_namespace()
         self.map = map
+        tid = cruntime_owner()
         unsafe self.frozen = unsafe frozen
     }
 
@@ -54,10 +56,19 @@ package struct UserMap {
     private func with<T>(_ key: [UInt8], _ body: (UnsafeRawPointer) -> T) -> T {
         var padded = key
         padded.append(contentsOf: repeatElement(0, count: max(0, keyBytes - key.count) + 8))
+        if map.isTaskStorage { mark(&padded) }
         return unsafe padded.withUnsafeBytes { raw in
             // Never empty.
             unsafe body(raw.baseAddress ?? UnsafeRawPointer(frozen))
         }
+    }
+
+    /// Threads of this namespace are known by their numbers; those of others have their owner's.
+    private func mark(_ key: inout [UInt8]) {
+        let own = cruntime_namespace_mark()
+        let number = (0..<4).reduce(0 as UInt32) { $0 | UInt32(key[$1]) << UInt32(8 * $1) }
+        guard number >> 22 == 0 || number & ~0x3f_ffff == own else { return }
+        for index in 0..<4 { key[index] = UInt8(truncatingIfNeeded: (number ^ own) >> UInt32(8 * index)) }
     }
 
     /// The value at a place, with those of the other CPUs.
@@ -148,6 +159,7 @@ package struct UserMap {
             guard let key else { return unsafe map.nextKey(nil, into: next) }
             return unsafe with(key) { unsafe map.nextKey($0, into: next) }
         }
+        if map.isTaskStorage { mark(&next) }
         return (status, Array(next.prefix(keyBytes)))
     }
 

@@ -12,7 +12,11 @@ package struct RingConsumer {
     /// Times that the ring's contents made no sense and were given up.
     package private(set) var damaged: UInt64 = 0
 
+    /// A record that a producer of another namespace has not finished, and since when.
+    private var unfinished: (position: UInt64, since: UInt64) = (.max, 0)
+
     package init(_ map: MapView) {
+        cruntime_find_namespace()
         self.map = map
     }
 
@@ -43,7 +47,7 @@ package struct RingConsumer {
             }
             if word & RingHeader.busy != 0 {
                 let owner = unsafe header[1]
-                if owner != 0, cruntime_thread_gone(owner) == 0 { return nil }
+                if owner != 0, mayFinish(owner, consumer) { return nil }
                 // It may have been submitted just before its producer ended.
                 if unsafe cruntime_load32(header) != word { continue }
                 abandoned += 1
@@ -60,6 +64,15 @@ package struct RingConsumer {
             return bytes
         }
         return nil
+    }
+
+    /// Whether the record's producer lives; of one in another namespace nobody knows, so it has a second.
+    private mutating func mayFinish(_ owner: UInt32, _ position: UInt64) -> Bool {
+        let state = cruntime_owner_state(owner)
+        guard state == 2 else { return state == 0 }
+        let now = cruntime_monotonic_ns()
+        if unfinished.position != position { unfinished = (position, now) }
+        return now - unfinished.since < 1_000_000_000
     }
 
     private mutating func resynchronize(_ producer: UInt64) {

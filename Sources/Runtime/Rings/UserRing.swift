@@ -27,7 +27,7 @@ extension MapView {
         if unsafe cruntime_cas32(lock, 0, tid) == 0 {
             // What this thread left behind, or a dead one.
             let owner = unsafe cruntime_load32(lock)
-            if owner != tid, unsafe cruntime_thread_gone(owner) == 0 || cruntime_cas32(lock, owner, tid) == 0 {
+            if owner != tid, unsafe cruntime_owner_state(owner) != 1 || cruntime_cas32(lock, owner, tid) == 0 {
                 return Failure.busy
             }
         }
@@ -66,7 +66,7 @@ extension MapView {
             if !skips, word & RingHeader.busy != 0 {
                 // A producer that has died will not finish it.
                 let owner = unsafe header[1]
-                guard owner != 0, cruntime_thread_gone(owner) != 0, unsafe cruntime_load32(header) == word else {
+                guard owner != 0, cruntime_owner_state(owner) == 1, unsafe cruntime_load32(header) == word else {
                     return 0
                 }
                 skips = true

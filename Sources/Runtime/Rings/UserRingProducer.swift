@@ -10,12 +10,14 @@ package struct UserRingProducer {
     package let map: MapView
     /// Times that the ring's positions made no sense and it was begun anew.
     package private(set) var damaged: UInt64 = 0
-    private let tid = cruntime_tid()
+    private let tid: UInt32
 
     /// Nil for other maps.
     package init?(_ map: MapView) {
         guard map.isUserRing else { return nil }
+        cruntime_find_namespace()
         self.map = map
+        tid = cruntime_owner()
     }
 
     /// A record that nobody reads before `submit`.
