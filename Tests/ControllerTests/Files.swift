@@ -362,6 +362,20 @@ final class Files: Sendable {
                 }
                 """ + license
         )
+        // A perf buffer of a program in a process.
+        try write(
+            "userperf.bpf.c",
+            include + perf
+                + """
+                struct event { int value; __u64 pid; };
+                struct event *unused;
+                SEC("uprobe/\(directory)/leak:lose") int p(void *c) {
+                    struct event e = {7, bpf_get_current_pid_tgid() >> 32};
+                    bpf_perf_event_output(c, &events, BPF_F_CURRENT_CPU, &e, sizeof e);
+                    return 0;
+                }
+                """ + license
+        )
         // Sends faster than records can be shown.
         try write(
             "flood.bpf.c",

@@ -299,9 +299,18 @@ struct KernelErrorTests {
     }
 }
 
-/// Static probes in processes, without the kernel.
+/// Static probes and records of programs in processes, without the kernel.
 @Suite(.enabled(if: Files.shared != nil, unbuilt))
 struct StaticProbeTests {
+    @Test func recordsOfPerfBuffers() throws {
+        let files = try #require(Files.shared)
+        let result = try files.run(["\(files.directory)/userperf.bpf.c", "-q", "--", "\(files.directory)/leak"])
+        #expect(result.status == 3, "\(result.errors)")
+        let lines = result.output.split(separator: "\n")
+        #expect(lines.first == "TIME       VALUE     PID")
+        #expect(lines.count { $0.split(separator: " ").dropFirst().first == "7" } == 100)
+    }
+
     @Test func programsRunInTheProcess() throws {
         let files = try #require(Files.shared)
         let result = try files.run(["\(files.directory)/k-static.bpf.c", "-q", "--", "\(files.directory)/shop"])

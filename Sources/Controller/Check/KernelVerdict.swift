@@ -57,13 +57,18 @@ package enum KernelVerdict: Equatable, Sendable {
                 instructions[index].imm = instructions[index].imm & ~0xffff_ffff | descriptor
             } catch { return .unknown("map '\(object.maps[number].name)': \(error)") }
         }
+        let function: UInt32
+        do throws(Failure) { function = try KernelProgramHolder.attachFunction(program) } catch {
+            return .unknown(error.what)
+        }
         do throws(KernelError) {
             _ = try KernelProgram(
                 instructions,
                 type: program.type,
                 flags: program.isSleepable ? KernelProgram.sleepable : 0,
                 license: object.license,
-                attachType: program.attachType
+                attachType: program.attachType,
+                attachFunction: function
             )
             return .accepted
         } catch {

@@ -104,7 +104,7 @@ final class KernelProgramHolder {
     }
 
     /// The BTF id that programs of type TRACING are loaded for; 0 for others.
-    private static func attachFunction(_ program: ProgramSpec) throws(Failure) -> UInt32 {
+    static func attachFunction(_ program: ProgramSpec) throws(Failure) -> UInt32 {
         guard program.type == .tracing, case .kernel(let hook, let target) = program.attach else { return 0 }
         let found: UInt32?
         let kind = hook.prefix { $0 != "." }

@@ -309,7 +309,8 @@ extension Failure {
         Failure(
             .noTarget,
             "'\(program)' is SEC(\"\(section)\") without a target",
-            help: "say where: --attach \(program)=libc:malloc"
+            help: "say where: --attach \(program)="
+                + (section.contains("usdt") ? "libjvm.so:hotspot:gc__begin" : "libc:malloc")
         )
     }
 

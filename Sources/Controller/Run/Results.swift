@@ -1,5 +1,6 @@
 import CSession
 import Glibc
+import ISA
 import JSON
 import Loader
 import Runtime
@@ -112,7 +113,12 @@ final class Results {
 
     private func show(_ record: [UInt8], of name: String) throws(Failure) {
         guard let map = object.maps.first(where: { $0.name == name }) else { return }
-        _ = try records.show(record, map)
+        // One ring stands for the buffers of all CPUs: the CPU and the size come before the data.
+        let isForAll = map.type == .perfEventArray && record.count >= 8
+        _ = try records.show(
+            isForAll ? Array(record[8...].prefix(Int(littleEndian(record, at: 4, size: 4)))) : record,
+            map
+        )
     }
 
     // MARK: Leaks
