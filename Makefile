@@ -105,7 +105,7 @@ torture: build ## attach to real processes under load and leave them again, at f
 	@scripts/deps test
 	@scripts/torture
 
-torture-maps: ## maps at full size: a million random operations on each type, 11,000 kills, ten million ring records (half an hour)
+torture-maps: ## maps at full size: a million random operations on each type, 14,000 kills, ten million ring records (half an hour)
 	@scripts/deps test
 	@scripts/torture-maps
 
