@@ -261,9 +261,14 @@ def run(directory):
     (directory / "facts").write_text(" ".join(facts()))
     for program in PROGRAMS:
         command = program.command(str(ROOT / "dist/bin/ubpfrun"), str(directory), str(work), str(directory / "interrupts"), str(directory))
-        (directory / f"{program.name}.json").write_text("")
-        with open(directory / f"{program.name}.out", "w") as out, open(directory / f"{program.name}.err", "w") as err:
-            status = subprocess.run(["timeout", "120", *command], cwd=directory, stdout=out, stderr=err).returncode
+        errors = directory / f"{program.name}.err"
+        # A program waits 200 ms for the probes of a library that it opens, and goes on without them (U507): a busy machine is slower.
+        for _ in range(5):
+            (directory / f"{program.name}.json").write_text("")
+            with open(directory / f"{program.name}.out", "w") as out, open(errors, "w") as err:
+                status = subprocess.run(["timeout", "120", *command], cwd=directory, stdout=out, stderr=err).returncode
+            if "U507" not in errors.read_text():
+                break
         (directory / f"{program.name}.rc").write_text(str(status))
 
 
