@@ -86,7 +86,7 @@ let agentTargets: [Target] = [
 ]
 
 let controllerTargets: [Target] = [
-    .target(name: "CLinux", cSettings: cSettings),
+    .target(name: "CLinux", dependencies: ["CRuntime"], cSettings: cSettings),
     .systemLibrary(name: "CELF", pkgConfig: "libdw", providers: [.apt(["libelf-dev", "libdw-dev"])]),
     .systemLibrary(name: "CCapstone", pkgConfig: "capstone", providers: [.apt(["libcapstone-dev"])]),
     .systemLibrary(name: "CUnwind", pkgConfig: "libunwind", providers: [.apt(["libunwind-dev"])]),

@@ -35,7 +35,7 @@ let task: [Statement] = [
 let comm: [Statement] = [.mov64(.r1, .r10), .add64(.r1, -512), .mov64(.r2, 16), .call(.getCurrentComm)]
 
 /// Which memory `r7` points to.
-enum Source { case stack, heap }
+enum Source { case stack, heap, guarded }
 
 let programs: [(String, Source, [Statement])] = [
     ("nothing", .stack, []),
@@ -51,6 +51,9 @@ let programs: [(String, Source, [Statement])] = [
     ("probe_read_user of 8 bytes, elsewhere", .heap, read(8)),
     ("probe_read_user of 256 bytes, elsewhere", .heap, read(256)),
     ("probe_read_user_str of 15 characters, elsewhere", .heap, read(64, .probeReadUserStr)),
+    ("probe_read_user of 8 bytes, elsewhere, by the vDSO", .guarded, read(8)),
+    ("probe_read_user of 256 bytes, elsewhere, by the vDSO", .guarded, read(256)),
+    ("probe_read_user_str of 15 characters, by the vDSO", .guarded, read(64, .probeReadUserStr)),
     ("get_current_task, probe_read_kernel of pid", .stack, task),
     ("spin_lock, spin_unlock", .stack, lock + [.call(.spinLock)] + lock + [.call(.spinUnlock)]),
     ("dynptr_from_mem, dynptr_read of 8 bytes", .stack, dynptr),
@@ -83,6 +86,8 @@ func run() throws {
     }
     let code = try CompiledPrograms.compile(buffers, CompileOptions(.checked, session: view))
     let (stack, heap) = (memory(), memory())
+    let loop = guardedLoop()
+    cruntime_fetch_from(UInt32(getpid()))
     let context = UnsafeMutablePointer<cruntime_context>.allocate(capacity: 1)
     context.initialize(to: cruntime_context())
     prepareContext(context, view)
@@ -101,6 +106,7 @@ func run() throws {
         for (index, (name, source, _)) in programs.enumerated() {
             let count: UInt64 = 1000
             var best = Double.infinity
+            cruntime_fetch_by(source == .guarded ? loop : nil)
             for _ in 0..<rounds {
                 context.pointee.budget = 1 << 40
                 let place = UInt64(UInt(bitPattern: source == .stack ? stack : heap))
@@ -112,6 +118,24 @@ func run() throws {
             if index == 0 { empty = best } else { report(name, best - empty) }
         }
     }
+}
+
+/// The loop that a guarded vDSO has, in memory of our own: nothing here faults, so it needs no kernel that would fix it up.
+func guardedLoop() -> cruntime_words {
+    var guarded = cruntime_guard()
+    guarded.size = 157
+    withUnsafeMutableBytes(of: &guarded.original) {
+        $0[0..<5].copyBytes(from: [0x55, 0x48, 0x89, 0xe5, 0x53])
+        $0[58..<61].copyBytes(from: [0x0f, 0x01, 0xd7])
+        $0[81..<84].copyBytes(from: [0x5b, 0xc9, 0xc3])
+    }
+    precondition(cruntime_make_guard(&guarded) != 0)
+    let memory = mmap(nil, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    guard let memory, memory != MAP_FAILED else { fatalError("no memory") }
+    withUnsafeBytes(of: &guarded.code) {
+        memory.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(memory), byteCount: 157)
+    }
+    return unsafeBitCast(memory, to: cruntime_words.self)
 }
 
 /// A page that holds a string of 15 characters.

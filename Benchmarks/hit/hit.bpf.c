@@ -63,3 +63,22 @@ int stack(struct pt_regs *ctx)
 	bpf_get_stackid(ctx, &stacks, BPF_F_USER_STACK);
 	return 0;
 }
+
+/* The probed function's own code: memory that is no stack. */
+SEC("uprobe")
+int read_8(struct pt_regs *ctx)
+{
+	__u64 word;
+
+	bpf_probe_read_user(&word, sizeof(word), (void *)PT_REGS_IP(ctx));
+	return 0;
+}
+
+SEC("uprobe")
+int read_256(struct pt_regs *ctx)
+{
+	__u8 bytes[256];
+
+	bpf_probe_read_user(bytes, sizeof(bytes), (void *)PT_REGS_IP(ctx));
+	return 0;
+}

@@ -40,7 +40,7 @@ struct IslandPool {
         if let near { bytes.0 = 0xe9 | UInt64(near) << 8 }
         let failed = unsafe withUnsafeBytes(of: &bytes) { raw in
             guard let base = raw.baseAddress else { return Int32(-22) }
-            return unsafe cpatch_write_live(island, base.assumingMemoryBound(to: UInt8.self), size)
+            return unsafe cruntime_write_live(island, base.assumingMemoryBound(to: UInt8.self), size)
         }
         guard failed == 0 else { return false }
         for byte in island..<island &+ size { mark(byte) }

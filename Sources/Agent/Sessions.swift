@@ -48,6 +48,7 @@ func openSession(_ files: Descriptors, of conversation: Conversation) throws(Age
         unsafe compilePrograms(view, into: session)
         let process = unsafe cpatch_this_process()
         if unsafe session.pointee.flags & CSESSION_FOLLOW_FORK.rawValue != 0 { unsafe process.pointee.follows = 1 }
+        if unsafe session.pointee.flags & CSESSION_GUARDED_READS.rawValue != 0 { cpatch_guard_reads() }
         unsafe process.pointee.clock += 1
         unsafe session.pointee.serial = unsafe process.pointee.clock
         let count = try unsafe addPlan(files.third, to: session, of: conversation)
@@ -60,8 +61,15 @@ func openSession(_ files: Descriptors, of conversation: Conversation) throws(Age
             unsafe sessionView(session).sharedHeader.pointee.agent_state = CSESSION_AGENT_FAILED.rawValue
         }
         unsafe release(session)
+        unguardReads()
         throw error
     }
+}
+
+/// Gives the vDSO its own code back when no session is left.
+private func unguardReads() {
+    for index in 0..<UInt32(CPATCH_SESSIONS) where unsafe cpatch_session_at(index).pointee.image != nil { return }
+    cpatch_unguard_reads()
 }
 
 /// Adds what a plan says to a session; the number of sites.
@@ -201,6 +209,7 @@ func closeSession(_ session: UnsafeMutablePointer<cpatch_session>, of conversati
     }
     if cpatch_quiesce() == 0 {
         unsafe release(session)
+        unguardReads()
     } else {
         // A hit that does not end may still read this memory; it stays.
         unsafe session.pointee.serial = 0
@@ -274,6 +283,7 @@ private func sessionView(_ session: UnsafeMutablePointer<cpatch_session>) -> Ses
 private func preparePresence() throws(AgentError) {
     let process = unsafe cpatch_this_process()
     unsafe process.pointee.pid = UInt64(cruntime_syscall(Int64(39), 0, 0, 0, 0, 0, 0))
+    unsafe cruntime_fetch_from(UInt32(truncatingIfNeeded: process.pointee.pid))
     if unsafe process.pointee.present == nil {
         guard let present = unsafe cpatch_presence() else { throw AgentError(.fork) }
         unsafe process.pointee.present = unsafe present

@@ -68,17 +68,9 @@ uint8_t *cpatch_map(int32_t descriptor, int32_t writable, uint64_t *size) {
 
 // ---- Code bytes ----
 
-int32_t cpatch_write_live(uint64_t address, const uint8_t *bytes, uint64_t size) {
-    int64_t fd = CALL(SYS_open, "/proc/self/mem", O_RDWR | O_CLOEXEC, 0);
-    if (fd < 0) return (int32_t)fd;
-    int64_t done = cruntime_syscall(SYS_pwrite64, fd, (int64_t)bytes, (int64_t)size, (int64_t)address, 0, 0);
-    CALL(SYS_close, fd, 0, 0);
-    return done == (int64_t)size ? 0 : (done < 0 ? (int32_t)done : -EIO);
-}
-
 int32_t cpatch_write_code(uint64_t address, const uint8_t *bytes, uint64_t size) {
     // Linux 6.12 can forbid this (proc_mem.force_override); then the page is writable, not executable, for a moment.
-    if (cpatch_write_live(address, bytes, size) == 0
+    if (cruntime_write_live(address, bytes, size) == 0
         && cruntime_compare((const void *)address, bytes, size) == 0)
         return 0;
     uint64_t low = address & ~4095ull, high = (address + size + 4095) & ~4095ull;
@@ -88,6 +80,28 @@ int32_t cpatch_write_code(uint64_t address, const uint8_t *bytes, uint64_t size)
     failed = CALL(SYS_mprotect, low, high - low, PROT_READ | PROT_EXEC);
     if (failed != 0) return (int32_t)failed;
     return cruntime_compare((const void *)address, bytes, size) == 0 ? 0 : -EIO;
+}
+
+// ---- Guarded reads ----
+
+static struct cruntime_guard guard;
+static int32_t guards;
+
+static int32_t is_guard(const struct cpatch_mapping *mapping, void *found) {
+    // The kernel's fixups are those of the mapping that it calls so, wherever the program has moved it.
+    if (mapping->is_vdso) *(int32_t *)found = mapping->start == guard.vdso;
+    return 1;
+}
+
+void cpatch_guard_reads(void) {
+    int32_t found = 0;
+    if (guards || !cruntime_find_guard(&guard)) return;
+    if (!cpatch_each_mapping(is_guard, &found) || !found) return;
+    guards = cruntime_set_guard(&guard, 1) == 0;
+}
+
+void cpatch_unguard_reads(void) {
+    if (guards) guards = cruntime_set_guard(&guard, 0) != 0;
 }
 
 uint32_t cpatch_thread_count(void) {
@@ -140,6 +154,9 @@ int32_t cpatch_each_mapping(int32_t (*visit)(const struct cpatch_mapping *, void
                 mapping.is_stack = c == 's';
                 mapping.is_heap = c == 'h';
                 bracket = 2;
+            } else if (bracket == 2) {
+                mapping.is_vdso = last == 'v' && c == 'd';
+                bracket = 3;
             }
             last = c;
         }

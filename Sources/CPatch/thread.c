@@ -33,6 +33,9 @@ static struct {
 static _Atomic uint32_t state_count;
 static _Atomic uint32_t dead_cursor;
 
+// Once for each thread, and at attach and detach.
+#pragma clang attribute push(__attribute__((minsize)), apply_to = function)
+
 static uint32_t id(int64_t number) { return (uint32_t)cruntime_syscall(number, 0, 0, 0, 0, 0, 0); }
 
 static struct cpatch_state *adopt(uint32_t index, uint32_t tid) {
@@ -171,6 +174,7 @@ int32_t cpatch_adopt_child(void) {
     cpatch_the_process.pid = (uint64_t)cruntime_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
     // The first process of a namespace. A filter for system calls may be in force: nobody else asks here.
     if (cpatch_the_process.pid == 1) cruntime_find_namespace();
+    cruntime_fetch_from((uint32_t)cpatch_the_process.pid);
     cpatch_the_process.epoch++;
     atomic_store(&visitors, 0);
     __atomic_store_n(present, 1, __ATOMIC_SEQ_CST);
@@ -236,6 +240,8 @@ static struct cpatch_bounds look_up(uint64_t rsp) {
     if (high - page > 64 * 4096) high = page + 64 * 4096;
     return (struct cpatch_bounds){low, high, 0};
 }
+
+#pragma clang attribute pop
 
 void cpatch_find_bounds(struct cpatch_state *state, uint64_t rsp) {
     struct cruntime_context *context = &state->context;

@@ -8,6 +8,9 @@
 #include <stddef.h>
 #include <sys/auxv.h>
 
+// Run once.
+#pragma clang attribute push(__attribute__((minsize)), apply_to = function)
+
 static uint64_t biased(uint64_t base, uint64_t value) {
     // The loader relocates its own dynamic section, nobody that of the vDSO.
     return value < base ? base + value : value;
@@ -32,12 +35,8 @@ static int same(const char *a, const char *b) {
     return *a == *b;
 }
 
-struct place {
-    uint64_t address, size;
-};
-
-static struct place look_up(uint64_t base, const char *name) {
-    const struct place none = {0, 0};
+static struct cruntime_place look_up(uint64_t base, const char *name) {
+    const struct cruntime_place none = {0, 0};
     if (base == 0) return none;
     const Elf64_Ehdr *header = (const Elf64_Ehdr *)base;
     const Elf64_Phdr *segments = (const Elf64_Phdr *)(base + header->e_phoff);
@@ -61,7 +60,7 @@ static struct place look_up(uint64_t base, const char *name) {
     uint64_t count = symbol_count(hash, gnu);
     for (uint64_t i = 1; i < count; i++)
         if (symbols[i].st_shndx != SHN_UNDEF && same(names + symbols[i].st_name, name))
-            return (struct place){base + symbols[i].st_value, symbols[i].st_size};
+            return (struct cruntime_place){base + symbols[i].st_value, symbols[i].st_size};
     return none;
 }
 
@@ -95,7 +94,7 @@ static void find_generation(void) {
     static const volatile uint64_t constant;
     typedef int (*iterate)(int (*)(struct dl_phdr_info *, size_t, void *), void *);
     iterate dl_iterate = (iterate)symbol(libc_base(), "dl_iterate_phdr");
-    struct place global = look_up(getauxval(AT_BASE), "_rtld_global");
+    struct cruntime_place global = look_up(getauxval(AT_BASE), "_rtld_global");
     struct dl_phdr_info counts = {0};
     if (dl_iterate == NULL || global.size < 32) return;
     dl_iterate(first_module, &counts);
@@ -113,7 +112,10 @@ static void find_generation(void) {
 }
 
 __attribute__((constructor(101))) static void bind(void) {
-    cruntime_dynamic.clock_gettime = (cruntime_clock)symbol(getauxval(AT_SYSINFO_EHDR), "__vdso_clock_gettime");
+    uint64_t vdso = cruntime_dynamic.vdso = getauxval(AT_SYSINFO_EHDR);
+    cruntime_dynamic.clock_gettime = (cruntime_clock)symbol(vdso, "__vdso_clock_gettime");
+    cruntime_dynamic.enter_enclave = look_up(vdso, "__vdso_sgx_enter_enclave");
     cruntime_dynamic.find_object = (cruntime_find)symbol(libc_base(), "_dl_find_object");
     find_generation();
 }
+#pragma clang attribute pop

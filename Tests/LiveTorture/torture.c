@@ -96,7 +96,7 @@ static uint64_t make_island(const struct fixture *fixture, uint64_t thunk) {
     // Functions with the same bytes may share a page.
     for (uint64_t page = island & ~4095ull; page < island + sizeof bytes; page += 4096)
         mmap((void *)page, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
-    if (cpatch_write_live(island, bytes, sizeof bytes) != 0) fail("no island", (long)island);
+    if (cruntime_write_live(island, bytes, sizeof bytes) != 0) fail("no island", (long)island);
     return island;
 }
 

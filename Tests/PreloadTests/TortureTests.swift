@@ -9,6 +9,8 @@ enum Fixture {
 
     static let helpers: String? = compile("helpers.c", ["gcc", "-O2", "-g"])
 
+    static let reads: String? = compile("reads.c", ["gcc", "-O2", "-g", "-pthread"])
+
     private static func compile(_ name: String, _ compiler: [String]) -> String? {
         let source = URL(fileURLWithPath: #filePath).deletingLastPathComponent().path + "/Fixtures/" + name
         let output = NSTemporaryDirectory() + "/ubpf-\(getpid())-\(name).out"

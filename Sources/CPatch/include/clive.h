@@ -31,9 +31,6 @@ int32_t cpatch_change_code(
 /// Whether all other threads are stopped by a tracer, or have ended.
 int32_t cpatch_others_stand(void);
 
-/// Writes bytes that nobody can reach yet on a page that is in use; 0 or -errno.
-int32_t cpatch_write_live(uint64_t address, const uint8_t *_Nonnull bytes, uint64_t size);
-
 /// SIGTRAP, as a mask of blocked signals.
 enum { CPATCH_TRAP_SIGNALS = 1 << (5 - 1) };
 

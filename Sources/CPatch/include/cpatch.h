@@ -387,13 +387,19 @@ void cpatch_clean_environment(void);
 /// One line of /proc/self/maps.
 struct cpatch_mapping {
     uint64_t start, end;
-    uint32_t readable, writable, executable, is_stack, is_heap, reserved;
+    uint32_t readable, writable, executable, is_stack, is_heap, is_vdso;
 };
 /// Calls `visit` for each mapping until it returns 0; nonzero when the list was read to its end or stopped.
 CRUNTIME_RT int32_t cpatch_each_mapping(
     int32_t (*_Nonnull visit)(const struct cpatch_mapping *_Nonnull, void *_Nullable), void *_Nullable data);
 /// A free range of `size` bytes so near to `address` that 32-bit displacements reach, just below a mapping; or 0.
 uint64_t cpatch_find_gap(uint64_t address, uint64_t size);
+
+/// Has reads of the process's memory fault in a place where the kernel lets them fail, if its vDSO has one (cruntime_guard.c). Only where
+/// the controller has seen this kernel do so.
+void cpatch_guard_reads(void);
+/// Makes the vDSO what it was. No hit can be under way.
+void cpatch_unguard_reads(void);
 
 /// Number of threads of this process, 0 when that cannot be read.
 uint32_t cpatch_thread_count(void);

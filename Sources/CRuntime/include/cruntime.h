@@ -182,7 +182,7 @@ uint64_t cruntime_enter_unchecked(
     void *_Nullable memory, size_t size, const uint64_t *_Nonnull user_helpers, uint64_t code);
 
 /// What this CPU offers to compiled code (CPUID).
-enum { CRUNTIME_CPU_BMI2 = 1 };
+enum { CRUNTIME_CPU_BMI2 = 1, CRUNTIME_CPU_SGX = 2 };
 uint32_t cruntime_cpu_features(void);
 
 /// A raw system call; returns the kernel's value (-errno on failure) and leaves errno alone.
@@ -236,10 +236,37 @@ CRUNTIME_RT int32_t cruntime_owner_state(uint32_t owner);
 /// Lets another thread run.
 CRUNTIME_RT void cruntime_yield(void);
 
-/// Copies `size` bytes from anywhere in this process; 0, or -EFAULT without a signal where the range is not readable.
+/// Copies `size` bytes from anywhere in this process; 0, or -EFAULT and zeros, and no signal, where the range is not readable.
 CRUNTIME_RT int64_t cruntime_read(void *_Nonnull destination, uint64_t source, uint64_t size);
 
-/// Copies a NUL-terminated string of at most `size` bytes including its NUL; its length with NUL, or -EFAULT.
+/// Copies `count` words of 8 bytes, at least one; not 0, and no signal, where one cannot be read.
+typedef int32_t (*cruntime_words)(void *_Nonnull destination, uint64_t source, uint64_t count);
+/// What `cruntime_fetch` copies by; null: as `cruntime_read`, by process_vm_readv(2).
+void cruntime_fetch_by(cruntime_words _Nullable words);
+/// This process's number, which `cruntime_fetch` else asks the kernel for.
+void cruntime_fetch_from(uint32_t pid);
+/// As `cruntime_read`, the fastest way there is; for programs' helpers, who are waited for before that way is taken back.
+CRUNTIME_RT int64_t cruntime_fetch(void *_Nonnull destination, uint64_t source, uint64_t size);
+/// The same by `words`, whatever else reads by.
+int64_t cruntime_fetch_with(cruntime_words _Nonnull words, void *_Nonnull destination, uint64_t source, uint64_t size);
+
+/// A function of the vDSO, and what makes a `cruntime_words` of it (cruntime_guard.c).
+struct cruntime_guard {
+    uint64_t address, vdso;
+    uint32_t size;
+    uint8_t original[256], code[256];
+};
+/// Finds this process's, and makes the code; 0 where there is no place for it.
+int32_t cruntime_find_guard(struct cruntime_guard *_Nonnull guard);
+/// Makes the code for `size` bytes of `original`; 0 where that is another function than the one we know.
+int32_t cruntime_make_guard(struct cruntime_guard *_Nonnull guard);
+/// Changes it, and has reads use it, or makes it what it was; 0 or -errno. Nobody reads meanwhile.
+int32_t cruntime_set_guard(const struct cruntime_guard *_Nonnull guard, int32_t guarded);
+
+/// Writes bytes that nobody can reach yet on a page that is in use, and read-only perhaps; 0 or -errno.
+int32_t cruntime_write_live(uint64_t address, const uint8_t *_Nonnull bytes, uint64_t size);
+
+/// By `cruntime_fetch`: copies a NUL-terminated string of at most `size` bytes including its NUL; its length with NUL, or -EFAULT.
 CRUNTIME_RT int64_t cruntime_read_string(void *_Nonnull destination, uint64_t source, uint64_t size);
 
 /// As `cruntime_read_string`, of `available` bytes that are there; 0 where they hold no end of the string.

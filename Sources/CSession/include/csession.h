@@ -73,6 +73,7 @@ enum csession_flag {
     CSESSION_FOLLOW_FORK = 2,  // children made by fork run the programs too
     CSESSION_ALLOW_WRITE = 4,     // programs may write to the target's memory (bpf_probe_write_user)
     CSESSION_ALLOW_OVERRIDE = 8,  // programs may return in place of probed functions (bpf_override_return)
+    CSESSION_GUARDED_READS = 16,  // this kernel fixes up faults in the vDSO, and a program reads memory
 };
 
 // The start of a plan.

@@ -1,3 +1,4 @@
+import CLinux
 import CSession
 import Glibc
 import ISA
@@ -22,6 +23,7 @@ package struct SessionAssembly {
     package private(set) var programIndices: [Int: Int] = [:]
     private var builder: SessionBuilder
     private let permissions: Set<HelperPermission>
+    private var readsMemory = false
     /// Session indices by the object's.
     private var mapIndices: [Int: Int] = [:]
 
@@ -66,7 +68,15 @@ package struct SessionAssembly {
             switch instruction.opcode {
             case .loadMap: used.insert(Int(instruction.imm))
             case .loadMapValue: used.insert(Int(instruction.imm & 0xffff_ffff))
-            case .callHelper where instruction.imm == 6: prints = true
+            case .callHelper:
+                switch instruction.imm {
+                case 6, 177:
+                    prints = prints || instruction.imm == 6
+                    readsMemory = true
+                // bpf_probe_read, its variants, bpf_copy_from_user
+                case 4, 45, 112...115, 148: readsMemory = true
+                default: break
+                }
             default: break
             }
         }
@@ -162,6 +172,7 @@ package struct SessionAssembly {
         var flags =
             (isVerified ? CSESSION_VERIFIED.rawValue : 0) | (followsFork ? CSESSION_FOLLOW_FORK.rawValue : 0)
         if permissions.contains(.write) { flags |= CSESSION_ALLOW_WRITE.rawValue }
+        if readsMemory, clinux_guards_reads() != 0 { flags |= CSESSION_GUARDED_READS.rawValue }
         if permissions.contains(.override) { flags |= CSESSION_ALLOW_OVERRIDE.rawValue }
         var entries = [MapNotes.Entry](
             repeating: MapNotes.Entry(keyType: 0, valueType: 0, isOfObject: false),

@@ -16,7 +16,7 @@ func probeRead(
         unsafe cruntime_copy(to, from, size)
         return 0
     }
-    let result = unsafe cruntime_read(to, source, size)
+    let result = unsafe cruntime_fetch(to, source, size)
     if result != 0 { unsafe countFault(context) }
     return result
 }
