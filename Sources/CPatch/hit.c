@@ -5,6 +5,7 @@
 // use them (Swift, libc) is called behind `keep`. Everything on the usual way is inlined into the two functions at the end.
 #include "cpatch.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <sys/syscall.h>
 
@@ -71,7 +72,10 @@ ALWAYS void restore(const struct hit *hit) {
 // one on the same stack, where only frames of callers can be. A handler's own stack proves nothing, wherever it lies.
 static RARELY int guard_is_stale(uint64_t guard, uint64_t frame) {
     uint64_t word = 0;
-    if (cruntime_read(&word, guard, sizeof word) != 0 || word != (guard ^ TOKEN)) return 1;
+    // A filter that forbids the look says nothing about the frame.
+    int64_t failed = cruntime_read(&word, guard, sizeof word);
+    if (failed == -EFAULT || (failed == 0 && word != (guard ^ TOKEN))) return 1;
+    if (failed != 0) return 0;
     const struct cpatch_state *state = cpatch_self.state;
     if (frame <= guard || state == NULL) return 0;
     stack_t other;

@@ -69,7 +69,9 @@ static int is_abandoned(uint32_t slot, uint32_t tid, uint64_t sp_now) {
     uint64_t sp = atomic_load_explicit(&infos[slot].sp, memory_order_acquire);
     if (sp == 0) return 0;
     uint64_t word = 0;
-    if (cruntime_read(&word, sp, sizeof word) != 0) return 1;
+    int64_t failed = cruntime_read(&word, sp, sizeof word);
+    // A filter that forbids the look says nothing about the frame.
+    if (failed != 0) return failed == -EFAULT;
     if (word == cpatch_pushed_by(slot)) return 0;
     if (infos[slot].thread == tid) return sp <= sp_now;
     return thread_is_dead(infos[slot].thread);
@@ -94,7 +96,8 @@ static uint32_t reclaim(uint32_t tid, uint64_t sp_now) {
         if (sp == 0 || !atomic_compare_exchange_strong(&infos[slot].sp, &sp, 0)) continue;
         // Given back and taken again at the same address since it was looked at?
         uint64_t word = 0;
-        if (cruntime_read(&word, sp, sizeof word) == 0 && word == cpatch_pushed_by(slot)) {
+        int64_t failed = cruntime_read(&word, sp, sizeof word);
+        if (failed == 0 ? word == cpatch_pushed_by(slot) : failed != -EFAULT) {
             atomic_store_explicit(&infos[slot].sp, sp, memory_order_release);
             continue;
         }

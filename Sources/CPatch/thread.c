@@ -198,7 +198,7 @@ static int readable(uint64_t low, uint64_t high) {
         for (; n < 64 && page < high; n++, page += 4096) remote[n] = (struct iovec){(void *)page, 1};
         struct iovec local = {bytes, n};
         int64_t got = cruntime_syscall(
-            SYS_process_vm_readv, (int64_t)cpatch_the_process.pid, (int64_t)&local, 1, (int64_t)remote, (int64_t)n, 0);
+            SYS_process_vm_readv, cruntime_tid(), (int64_t)&local, 1, (int64_t)remote, (int64_t)n, 0);
         if (got != (int64_t)n) return 0;
     }
     return 1;

@@ -69,8 +69,6 @@ int64_t cruntime_pid_namespace(uint64_t *device, uint64_t *inode) {
 
 uint32_t cruntime_tid(void) { return (uint32_t)cruntime_syscall(SYS_gettid, 0, 0, 0, 0, 0, 0); }
 
-static uint32_t cached_pid(void) { return (uint32_t)cruntime_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0); }
-
 int32_t cruntime_thread_gone(uint32_t tid) {
     // kill(2) finds zombies too; process_vm_readv(2) answers ESRCH for whatever has no memory any more, and EFAULT or
     // EPERM for the living. Where a filter forbids it, kill must do.
@@ -87,7 +85,9 @@ static uint32_t namespace_mark;
 void cruntime_find_namespace(void) {
     uint64_t device, inode;
     // PROC_PID_INIT_INO is the machine's own.
-    if (cruntime_pid_namespace(&device, &inode) != 0 || inode == 0xeffffffcu) inode = 0;
+    // Without /proc what was found before stays.
+    if (cruntime_pid_namespace(&device, &inode) != 0) return;
+    if (inode == 0xeffffffcu) inode = 0;
     uint32_t mark = inode == 0 ? 0 : 1 + (uint32_t)inode * 0x9e3779b1u % 511;
     __atomic_store_n(&namespace_mark, mark << 22, __ATOMIC_RELAXED);
 }
@@ -119,15 +119,18 @@ static int64_t read_of(uint32_t pid, void *destination, uint64_t source, uint64_
 
 int64_t cruntime_read(void *destination, uint64_t source, uint64_t size) {
     if (size == 0) return 0;
-    int64_t got = read_of(cached_pid(), destination, source, size);
-    return got == (int64_t)size ? 0 : refuse(destination, size);
+    // Of this thread: the process's number is its first thread's, which may have ended.
+    int64_t got = read_of(cruntime_tid(), destination, source, size);
+    if (got == (int64_t)size) return 0;
+    refuse(destination, size);
+    return got < 0 ? got : -EFAULT;
 }
 
 int64_t cruntime_write(uint64_t destination, const void *source, uint64_t size) {
     if (size == 0) return 0;
     struct iovec local = {(void *)source, size};
     struct iovec remote = {(void *)destination, size};
-    int64_t got = cruntime_syscall(SYS_process_vm_writev, cached_pid(), (int64_t)&local, 1, (int64_t)&remote, 1, 0);
+    int64_t got = cruntime_syscall(SYS_process_vm_writev, cruntime_tid(), (int64_t)&local, 1, (int64_t)&remote, 1, 0);
     return got == (int64_t)size ? 0 : -EFAULT;
 }
 
@@ -256,8 +259,8 @@ void cruntime_fetch_from(uint32_t pid) { fetch_pid = pid; }
 
 static int64_t fetch_slowly(void *destination, uint64_t source, uint64_t size) {
     int64_t got = fetch_pid == 0 ? -ESRCH : read_of(fetch_pid, destination, source, size);
-    // Nobody has said who we are, or this is the child of a vfork in another PID namespace.
-    if (got == -ESRCH) return cruntime_read(destination, source, size);
+    // Nobody has said who we are, this is the child of a vfork in another PID namespace, or the first thread has ended.
+    if (got == -ESRCH) got = read_of(cruntime_tid(), destination, source, size);
     return got == (int64_t)size ? 0 : refuse(destination, size);
 }
 

@@ -129,7 +129,7 @@ package struct Stepper {
                 guard trace.source(of: point)?.line == number else { return false }
                 return neighbour(of: moment, -1).map { isOtherLine($0, moment) } ?? true
             case .map(let name): return trace.mapWritten(at: moment.point) == name
-            case .helper(let name): return trace.call(at: moment.point)?.helper == name
+            case .helper(let name): return trace.helper(at: moment.point) == name
             }
         }
     }
@@ -168,7 +168,8 @@ package struct Stepper {
 
     private mutating func deleteBreakpoint(_ text: String) -> String {
         let before = breakpoints.count
-        breakpoints.removeAll { text.isEmpty || $0.text == text || $0.text == "line \(text)" }
+        let name = text.replacing("call bpf_", with: "call ")
+        breakpoints.removeAll { text.isEmpty || $0.text == name || $0.text == "line \(text)" }
         return "\(before - breakpoints.count) deleted"
     }
 

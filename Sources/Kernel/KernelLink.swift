@@ -220,20 +220,22 @@ package struct KernelLink: ~Copyable {
         _ program: borrowing KernelProgram,
         cookie: UInt64 = 0
     ) throws(KernelError) -> KernelLink {
+        let link: Int32
         do throws(KernelError) {
-            let link = try create(program, target: UInt32(event), attachType: AttachType.perfEvent) {
+            link = try create(program, target: UInt32(event), attachType: AttachType.perfEvent) {
                 attributes,
                 send in
                 attributes.put(cookie, at: 16)
                 return send(&attributes)
             }
-            let result = KernelLink(link: link, event: event)
-            try PerfEvent.enable(event)
-            return result
         } catch {
             _ = close(event)
             throw error
         }
+        // From here on it closes both.
+        let result = KernelLink(link: link, event: event)
+        try PerfEvent.enable(event)
+        return result
     }
 
     /// Makes a link; `fill` puts in what is special to its kind, then sends it.

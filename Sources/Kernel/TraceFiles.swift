@@ -156,11 +156,11 @@ package struct TraceInstance: ~Copyable {
         }
     }
 
-    /// The lines that have come since the last call.
+    /// The lines that have come since the last call, a megabyte at most: the programs of others print as well, and need not end.
     package mutating func lines() -> [Line] {
         var chunk = [UInt8](repeating: 0, count: 1 << 16)
-        // A megabyte at most: the programs of others print as well, and need not end.
-        for _ in 0..<16 {
+        // One read gives a page or two.
+        while rest.count < 1 << 20 {
             let size = chunk.count
             let count = unsafe chunk.withUnsafeMutableBytes { unsafe read(pipe, $0.baseAddress, size) }
             if count <= 0 { break }

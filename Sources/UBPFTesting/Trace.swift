@@ -73,6 +73,16 @@ public struct Trace: Sendable {
         return after > before && calls.indices.contains(before) ? calls[before] : nil
     }
 
+    /// Name without `bpf_` of the helper that the instruction at an index of ``points`` calls, also of those that run programs.
+    public func helper(at index: Int) -> String? {
+        let point = points[index]
+        let code = programs[point.program].instructions
+        guard code.indices.contains(point.instruction) else { return nil }
+        let instruction = code[point.instruction]
+        guard case .callHelper = instruction.opcode else { return nil }
+        return HelperFacts.name(UInt32(truncatingIfNeeded: instruction.imm))
+    }
+
     /// The map that the instruction at an index of ``points`` changes: by a helper, or by a store to one of its values.
     public func mapWritten(at index: Int) -> String? {
         if let call = call(at: index) { return Self.readers.contains(call.helper) ? nil : call.map }

@@ -227,6 +227,20 @@ struct AttachTests {
         #expect(executed.output.components(separatedBy: #""bytes":560,"count":14"#).count == 3)
     }
 
+    /// The shell waits for a module that is the program of its child.
+    @Test func aProgramThatIsExecutedLaterIsFound() throws {
+        let files = try files()
+        let work = files.directory + "/work"
+        let place = "on_malloc=work:main"
+        let found = try files.run(
+            ["malloccount", "--attach", place, "--follow-exec", "--", "sh", "-c", "\(work) fork 1; exit 0"]
+        )
+        #expect(found.status == 0, "\(found.errors)")
+        #expect(!found.errors.contains("U208"), "\(found.errors)")
+        let missing = try files.run(["malloccount", "--attach", place, "--follow-exec", "--", "sh", "-c", ":; exit 0"])
+        #expect(missing.errors.contains("U208"), "\(missing.errors)")
+    }
+
     @Test func explainsSites() throws {
         let result = try files().run(["--explain", "libc:malloc"])
         #expect(result.output.contains("malloc at 0x"))

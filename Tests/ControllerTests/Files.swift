@@ -473,6 +473,8 @@ final class Files: Sendable {
             "k-staticarguments.bpf.c",
             include
                 + """
+                /* As <bpf/usdt.bpf.h> asks whether there are cookies. */
+                extern const _Bool LINUX_HAS_BPF_COOKIE __attribute__((section(".kconfig")));
                 struct __attribute__((packed)) argument { __u64 value; __u32 type; __s16 offset; bool is_signed; char shift; };
                 struct specification { struct argument arguments[12]; __u64 cookie; __s16 count; };
                 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 256); __type(key, int);
@@ -490,7 +492,7 @@ final class Files: Sendable {
                     return a->is_signed ? (long)v >> (a->shift & 63) : (long)(v >> (a->shift & 63));
                 }
                 SEC("usdt/\(directory)/shop:shop:sale") int on_sale(struct pt_regs *ctx) {
-                    int number = bpf_get_attach_cookie(ctx);
+                    int number = LINUX_HAS_BPF_COOKIE ? bpf_get_attach_cookie(ctx) : 255;
                     struct specification *s = bpf_map_lookup_elem(&__bpf_usdt_specs, &number);
                     if (!s) return 0;
                     struct event e = {value(ctx, &s->arguments[0]), value(ctx, &s->arguments[1]), value(ctx, &s->arguments[2]),

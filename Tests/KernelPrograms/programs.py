@@ -8,6 +8,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -201,8 +202,8 @@ def javagc(result):
 
 
 class Program:
-    def __init__(self, name, work, check, options=(), needs="", source=None, only_here=False):
-        self.name, self.work, self.check = name, work, check
+    def __init__(self, name, work, check, options=(), needs="", source=None, only_here=False, tool=None):
+        self.name, self.work, self.check, self.tool = name, work, check, tool
         self.options, self.needs, self.source, self.only_here = list(options), needs, source, only_here
 
     def command(self, ubpfrun, objects, work, interrupts, directory):
@@ -230,10 +231,10 @@ PROGRAMS = [
     Program("runqlat", "sleeps", runqlat),
     Program("hardirqs", "interrupts", hardirqs),
     Program("profile", "spins", profile, options=["--target-comm", "work", "--top", "1000"]),
-    Program("tcpstates", "connections", tcpstates),
-    Program("tcpconnlat", "connections", tcpconnlat),
-    Program("tcprtt", "connections", tcprtt, options=["--per-peer"]),
-    Program("javagc", "java", javagc, only_here=True),
+    Program("tcpstates", "connections", tcpstates, tool="ipv6"),
+    Program("tcpconnlat", "connections", tcpconnlat, tool="ipv6"),
+    Program("tcprtt", "connections", tcprtt, options=["--per-peer"], tool="ipv6"),
+    Program("javagc", "java", javagc, only_here=True, tool="javac"),
     Program("functions", "functions", functions, needs="kprobes trampolines", source="functions.bpf.c"),
     Program("places", "functions", places, source="places.bpf.c", options=[
         "--backend", "kernel", "--attach", "on_entry=WORK:work_*", "--attach", "on_return=WORK:work_two",
@@ -250,6 +251,19 @@ def facts():
     return ["kprobes"] if "kprobe" in names else []
 
 
+def has_tool(tool):
+    """Whether this machine has what a workload needs; scripts/test says so, too."""
+    match tool:
+        case "javac":
+            return shutil.which("javac") is not None
+        case "ipv6":
+            try:
+                return "00000000000000000000000000000001" in pathlib.Path("/proc/net/if_inet6").read_text()
+            except OSError:
+                return False
+    return True
+
+
 def run(directory):
     directory.mkdir(parents=True, exist_ok=True)
     directory = directory.resolve()
@@ -260,6 +274,8 @@ def run(directory):
             subprocess.run([ROOT / "scripts/compile-bpf", HERE / program.source, directory / f"{program.name}.bpf.o"], check=True)
     (directory / "facts").write_text(" ".join(facts()))
     for program in PROGRAMS:
+        if not has_tool(program.tool):
+            continue
         command = program.command(str(ROOT / "dist/bin/ubpfrun"), str(directory), str(work), str(directory / "interrupts"), str(directory))
         errors = directory / f"{program.name}.err"
         # A program waits 200 ms for the probes of a library that it opens, and goes on without them (U507): a busy machine is slower.
@@ -288,6 +304,8 @@ def judge(program, directory, is_here):
     """A cell of the table, and whether it is as it should be."""
     if program.only_here and not is_here:
         return "not run", True
+    if is_here and not has_tool(program.tool):
+        return f"skipped: no {program.tool}", True
     have = (directory / "facts").read_text().split()
     try:
         result = Result(directory, program.name)

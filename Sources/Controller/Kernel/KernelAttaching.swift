@@ -197,11 +197,10 @@ final class KernelAttaching {
             throw .noKernelFunction(spec.name, function: pattern, near: nearFunction(pattern))
         }
         if holder.isForMany {
-            return [
-                try checked(spec) { () throws(KernelError) in
-                    try KernelLink.kprobes(holder.program, functions: functions, isReturn: isReturn)
-                }
-            ]
+            do throws(KernelError) {
+                let link = try KernelLink.kprobes(holder.program, functions: functions, isReturn: isReturn)
+                return [KernelLinkHolder(link)]
+            } catch { throw refusal(error, spec, function: functions[0]) }
         }
         var links: [KernelLinkHolder] = []
         var first: KernelError?

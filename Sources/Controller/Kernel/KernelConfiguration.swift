@@ -6,26 +6,48 @@ import Loader
 enum KernelConfiguration {
     /// Fills the variables of `.kconfig`; throws for one that is unknown and not weak.
     static func fill(_ map: inout MapSpec, of program: String) throws(Failure) {
-        guard map.name == ".kconfig", var contents = map.contents else { return }
-        for variable in map.variables {
-            let number: UInt64
-            switch variable.name {
-            case "LINUX_KERNEL_VERSION": number = version()
-            // x86-64 has had wrappers with registers in pt_regs since 4.17, cookies came with 5.15.
-            case "LINUX_HAS_SYSCALL_WRAPPER": number = KernelTypes.function("__x64_sys_bpf") == nil ? 0 : 1
-            case "LINUX_HAS_BPF_COOKIE": number = KernelTypes.function("bpf_get_attach_cookie_trace") == nil ? 0 : 1
-            default:
-                guard let value = options[variable.name] else {
-                    if variable.isWeak || options.isEmpty { continue }
-                    throw .noKernelType(program, name: variable.name, hasBTF: true)
-                }
-                number = value
+        guard map.name == ".kconfig", let contents = map.contents else { return }
+        for variable in map.variables where value(of: variable.name) == nil && !variable.isWeak && !options.isEmpty {
+            throw .noKernelType(program, name: variable.name, hasBTF: true)
+        }
+        map.contents = filled(contents, map.variables) { value(of: $0) }
+    }
+
+    /// What programs in a process find: cookies are there whatever the kernel; what is not known is 0.
+    static func inProcess(_ object: ObjectSpec) -> ObjectSpec {
+        var object = object
+        for index in object.maps.indices where object.maps[index].name == ".kconfig" {
+            guard let contents = object.maps[index].contents else { continue }
+            object.maps[index].contents = filled(contents, object.maps[index].variables) {
+                $0 == "LINUX_HAS_BPF_COOKIE" ? 1 : value(of: $0)
             }
+        }
+        return object
+    }
+
+    private static func filled(
+        _ contents: [UInt8],
+        _ variables: [VariableSpec],
+        _ value: (String) -> UInt64?
+    ) -> [UInt8] {
+        var contents = contents
+        for variable in variables {
+            guard let number = value(variable.name) else { continue }
             for index in 0..<min(8, variable.size) {
                 contents[variable.offset + index] = UInt8(truncatingIfNeeded: number >> (8 * UInt64(index)))
             }
         }
-        map.contents = contents
+        return contents
+    }
+
+    private static func value(of name: String) -> UInt64? {
+        switch name {
+        case "LINUX_KERNEL_VERSION": version()
+        // x86-64 has had wrappers with registers in pt_regs since 4.17, cookies came with 5.15.
+        case "LINUX_HAS_SYSCALL_WRAPPER": KernelTypes.function("__x64_sys_bpf") == nil ? 0 : 1
+        case "LINUX_HAS_BPF_COOKIE": KernelTypes.function("bpf_get_attach_cookie_trace") == nil ? 0 : 1
+        default: options[name]
+        }
     }
 
     private static var release: String {

@@ -114,9 +114,12 @@ package final class KernelHalf {
         let names = object.btf.map { ObjectTags($0).names(tagged: "instead-of:\(name)", .function, in: $0) } ?? []
         let substitutes = object.programs.indices.filter { names.contains(object.programs[$0].name) }
         if substitutes.isEmpty { return false }
+        let before = links.count
         for index in substitutes where !links.contains(where: { $0.program == index }) {
             do throws(Failure) { try run(index, plan, sharing: user) } catch {
                 messages.detail(error.text(as: "note"))
+                // All or none of them.
+                links.removeLast(links.count - before)
                 return false
             }
             messages.detail("program '\(object.programs[index].name)' runs instead of '\(name)'")
@@ -196,10 +199,12 @@ package final class KernelHalf {
         )
     }
 
-    /// Shows what has come since the last call; all of it where that is final: nothing is attached any more.
+    /// Shows what has come since the last call, for 100 ms at most: programs may send faster than records can be shown.
+    ///
+    /// `isFinal`: nothing is attached any more, and what is there is shown, for 10 s at most; the programs of others print on.
     func drain(isFinal: Bool = false) throws(Failure) {
         guard let output, let streams else { return }
-        let end = isFinal ? UInt64.max : monotonicNanoseconds() + 100_000_000
+        let end = monotonicNanoseconds() + (isFinal ? 10_000_000_000 : 100_000_000)
         try streams.drain(until: end) { (item) throws(Failure) in try output.show(item) }
         output.lookAtProcesses(maps.values)
     }

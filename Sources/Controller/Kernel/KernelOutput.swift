@@ -32,9 +32,7 @@ final class KernelOutput {
         if let btf = object.btf {
             let tags = ObjectTags(btf)
             view = TaggedView(tags) { stacks.lines($0, $1, of: $2) }
-            // libbpf's own, for the arguments of static probes.
-            hidden = tags.names(tagged: "hide", .variable, in: btf)
-                .union([StaticProbeArguments.map, "__bpf_usdt_ip_to_spec_id"])
+            hidden = tags.hiddenMaps(in: btf)
         } else {
             view = nil
             hidden = []

@@ -37,6 +37,7 @@ final class KernelStreams {
     private var rings: [Ring] = []
     private var buffers: [(map: MapSpec, buffer: Buffer)] = []
     private var lines: Lines?
+    private var first = 0
     /// Records that found a perf buffer full, by map.
     private(set) var lost: [String: UInt64] = [:]
 
@@ -72,12 +73,16 @@ final class KernelStreams {
 
     /// Hands over what has come since the last call, until `end`: programs may send faster than records can be shown.
     func drain(until end: UInt64, _ body: (Item) throws(Failure) -> Void) throws(Failure) {
-        for ring in rings {
+        // Whoever floods is first once in a while only.
+        first += 1
+        for offset in rings.indices {
+            let ring = rings[(first + offset) % rings.count]
             while monotonicNanoseconds() < end, let record = ring.ring.next() {
                 try body(.record(record, ring.map))
             }
         }
-        for (map, holder) in buffers {
+        for offset in buffers.indices {
+            let (map, holder) = buffers[(first + offset) % buffers.count]
             while monotonicNanoseconds() < end, let record = holder.buffer.next() {
                 switch record {
                 case .sample(let bytes): try body(.record(bytes, map))
@@ -86,6 +91,10 @@ final class KernelStreams {
             }
         }
         guard let lines else { return }
-        for line in lines.trace.lines() { try body(.line(line)) }
+        repeat {
+            let found = lines.trace.lines()
+            for line in found { try body(.line(line)) }
+            if found.isEmpty { return }
+        } while monotonicNanoseconds() < end
     }
 }

@@ -88,7 +88,8 @@ package struct EventTable {
     private static func onlyPointer(in btf: BTF) -> UInt32? {
         var found: Set<UInt32> = []
         for id in 0..<UInt32(btf.count) {
-            guard let variable = btf[id], variable.kind == .variable,
+            // Those of --event belong to its own maps.
+            guard let variable = btf[id], variable.kind == .variable, !btf.name(variable).hasPrefix("___ubpfrun_"),
                 let pointer = btf.underlying(variable.target), pointer.kind == .pointer,
                 let target = btf.underlying(pointer.target), target.kind == .structure
             else { continue }

@@ -24,6 +24,11 @@ package struct ObjectTags: Sendable {
     /// The tag of a member of a struct.
     func tag(of type: UInt32, member index: Int) -> String? { members[Member(type: type, index: index)] }
 
+    /// Maps that reports leave out: those tagged `hide`, and libbpf's own for the arguments of static probes.
+    func hiddenMaps(in btf: BTF) -> Set<String> {
+        names(tagged: "hide", .variable, in: btf).union([StaticProbeArguments.map, "__bpf_usdt_ip_to_spec_id"])
+    }
+
     /// Names of the maps, variables or functions with a tag.
     func names(tagged tag: String, _ kind: BTF.Kind, in btf: BTF) -> Set<String> {
         let found = owners.filter { $0.tag == tag }.compactMap { btf[$0.owner] }.filter { $0.kind == kind }

@@ -31,11 +31,12 @@ package struct SessionAssembly {
     ///
     /// `warn` takes what the policy lets pass.
     package init(
-        _ object: ObjectSpec,
+        _ loaded: ObjectSpec,
         programs: [Int],
         policy: VerifierPolicy = VerifierPolicy(),
         warn: (Failure) -> Void = { _ in }
     ) throws(Failure) {
+        let object = KernelConfiguration.inProcess(loaded)
         self.object = object
         builder = SessionBuilder(cpuCount: max(1, Int(sysconf(Int32(_SC_NPROCESSORS_CONF)))))
         let chosen = object.programs(reachedFrom: programs)

@@ -80,14 +80,16 @@ struct Conversation {
     /// Has the library end what dead controllers left: the places whose code is the original again.
     func sweep(_ loop: borrowing EventLoop) throws(Failure) -> Int {
         try target.channel.send(CSESSION_DETACH, value: 0)
-        return Int(try awaitAnswer(CSESSION_DETACHED, loop).value)
+        var problem: String?
+        return Int(try awaitAnswer(CSESSION_DETACHED, loop, problem: &problem).value)
     }
 
     /// Has the library take the session's probes out; false where it did not say so in time.
     func leave(_ session: borrowing Session, _ loop: borrowing EventLoop) -> Bool {
         do throws(Failure) {
             try target.channel.send(CSESSION_DETACH, value: session.identifier)
-            _ = try awaitAnswer(CSESSION_DETACHED, loop)
+            var problem: String?
+            _ = try awaitAnswer(CSESSION_DETACHED, loop, problem: &problem)
             return true
         } catch {
             return false
@@ -95,7 +97,10 @@ struct Conversation {
     }
 
     private func awaitAttached(_ plan: TargetPlan, _ loop: borrowing EventLoop) throws(Failure) {
-        let message = try awaitAnswer(CSESSION_ATTACHED, loop, windows: plan.windows)
+        var problem: String?
+        let message = try awaitAnswer(CSESSION_ATTACHED, loop, windows: plan.windows, problem: &problem)
+        // The library knows only that the threads run.
+        if message.error != 0, let problem { throw Failure.threadsRun(name, why: problem) }
         if message.error != 0 { throw Self.refusal(message, plan) }
     }
 
@@ -107,8 +112,9 @@ struct Conversation {
         windows: [Range<UInt64>],
         _ loop: borrowing EventLoop
     ) throws(Failure) -> csession_message {
+        var problem: String?
         try target.channel.send(CSESSION_MORE, value: session.identifier, plan: number, descriptors: [file])
-        return try awaitAnswer(CSESSION_ATTACHED, loop, windows: windows)
+        return try awaitAnswer(CSESSION_ATTACHED, loop, windows: windows, problem: &problem)
     }
 
     /// Why a plan could not be carried out.
@@ -127,20 +133,17 @@ struct Conversation {
 
     /// The answer to what was asked last; until it comes, the threads stand still if the library asks.
     ///
-    /// `windows` are bytes that change: no thread may stand inside one.
+    /// `windows` are bytes that change: no thread may stand inside one. `problem` says why they could not stand.
     private func awaitAnswer(
         _ kind: csession_message_kind,
         _ loop: borrowing EventLoop,
-        windows: [Range<UInt64>] = []
+        windows: [Range<UInt64>] = [],
+        problem: inout String?
     ) throws(Failure) -> csession_message {
-        var problem: String?
         while true {
             let message = try awaitMessage(loop)
             switch message.kind {
-            case kind.rawValue:
-                // The library knows only that the threads run.
-                if message.error != 0, let problem { throw Failure.threadsRun(name, why: problem) }
-                return message
+            case kind.rawValue: return message
             case CSESSION_HOLD.rawValue: problem = try hold(apart: Int32(bitPattern: message.site), windows)
             default: throw Failure.internalError("libubpf.so answered with message \(message.kind)")
             }
@@ -168,7 +171,8 @@ struct Conversation {
     /// All threads but one, outside `windows`; nil where they cannot be stopped, and why.
     ///
     /// A thread is in a window for nanoseconds, but a handler in it may take its time, and on a busy machine who was stopped inside gets
-    /// a processor only after everybody else: each pause is twice as long as the one before, so that it comes to run between two looks.
+    /// a processor only after everybody else: each pause is twice as long as the one before, up to half a second and then from the start
+    /// again, so that it comes to run between two looks.
     private func stop(apart own: Int32, _ windows: [Range<UInt64>], _ problem: inout String?) -> StoppedThreads? {
         let deadline = monotonicNanoseconds() + Self.stopNanoseconds
         var pause: UInt32 = 200
@@ -186,9 +190,11 @@ struct Conversation {
                 // Another controller lets go at once; a thread that waits in vfork does when its child runs another program.
                 pause = max(pause, 20_000)
             }
-            if monotonicNanoseconds() + UInt64(pause) * 1000 > deadline { return nil }
-            usleep(pause)
-            pause *= 2
+            let now = monotonicNanoseconds()
+            if now >= deadline { return nil }
+            // The last look is at the deadline.
+            usleep(UInt32(min(UInt64(pause), (deadline - now) / 1000 + 1)))
+            pause = pause > 200_000 ? 200 : pause * 2
         }
     }
 

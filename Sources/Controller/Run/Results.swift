@@ -14,6 +14,7 @@ final class Results {
     private let recipe: Recipe?
     private let object: ObjectSpec
     private let maps: [String: Int]
+    private let hidden: Set<String>
     private var probes: [TargetPlan.AttachedProbe]
     /// Modules of the targets when they joined; more come from the session.
     private var startModules: [ProcessMaps]
@@ -21,6 +22,7 @@ final class Results {
     var libraries: [Failure] = []
     private var log: RingConsumer?
     private var rings: [RingConsumer] = []
+    private var firstRing = 0
     private var symbolizer: (count: Int, Symbolizer)?
     private let records: RecordOutput
 
@@ -41,6 +43,7 @@ final class Results {
         object = assembly.object
         maps = assembly.maps
         let tagged = assembly.object.btf.map { TaggedView(ObjectTags($0)) }
+        hidden = assembly.object.btf.map { ObjectTags($0).hiddenMaps(in: $0) } ?? []
         records = try RecordOutput(assembly.object, events: options.events, view: tagged, sink: sink)
         self.probes = probes
         startModules = modules
@@ -74,9 +77,12 @@ final class Results {
     func drain(isFinal: Bool = false) throws(Failure) {
         let end = monotonicNanoseconds() + (isFinal ? 10_000_000_000 : 100_000_000)
         while monotonicNanoseconds() < end, let record = log?.next() { try printLog(record) }
-        for index in rings.indices {
+        // Whoever floods is first once in a while only.
+        firstRing += 1
+        for offset in rings.indices {
+            let index = (firstRing + offset) % rings.count
             while monotonicNanoseconds() < end, let record = rings[index].next() {
-                try show(record, of: rings[index].map.name)
+                try show(record, of: rings[index].map.index)
             }
         }
     }
@@ -111,8 +117,8 @@ final class Results {
         }
     }
 
-    private func show(_ record: [UInt8], of name: String) throws(Failure) {
-        guard let map = object.maps.first(where: { $0.name == name }) else { return }
+    private func show(_ record: [UInt8], of index: Int) throws(Failure) {
+        guard let map = object.maps.first(where: { maps[$0.name] == index }) else { return }
         // One ring stands for the buffers of all CPUs: the CPU and the size come before the data.
         let isForAll = map.type == .perfEventArray && record.count >= 8
         _ = try records.show(
@@ -209,7 +215,7 @@ final class Results {
     // MARK: Other maps
 
     private func reportMaps(_ view: SessionView) throws(Failure) {
-        for map in object.maps where map.contents == nil {
+        for map in object.maps where map.contents == nil && !hidden.contains(map.name) {
             guard let index = maps[map.name] else { continue }
             let entries = MapView(view, index).entries().filter { $0.value.contains { $0 != 0 } }
             guard !entries.isEmpty else { continue }

@@ -155,6 +155,8 @@ struct Supervision: ~Copyable {
                 "pid \(target.pid): library loaded in \(loaded) ms, a thread stood for \(stood) us; probes placed in \(placed) ms"
             )
         }
+        // A program that one of those before only would have opened later.
+        libraries.found.formUnion(requests.filter { !awaited.contains($0) }.compactMap(\.place.module))
         guard loader >= 0 else { return }
         watches.append(
             LibraryWatch(

@@ -30,13 +30,12 @@ enum OwnerLock {
         unsafe cruntime_store32(word, 0)
     }
 
-    /// Nobody's, a dead thread's, or one's of another namespace whom somebody has waited for in vain.
+    /// Nobody's, a dead thread's, or that of one of another namespace, of whom nothing can be known, who has had it all the time.
     @_noLocks
-    private static func mayTakeOver(_ found: UInt32) -> Bool {
-        let owner = found & ~forsaken
+    private static func mayTakeOver(_ owner: UInt32, _ hasStood: Bool) -> Bool {
         if owner == 0 { return true }
         let state = cruntime_owner_state(owner)
-        return state == 1 || state == 2 && found != owner
+        return state == 1 || state == 2 && hasStood
     }
 
     /// The same, for nanoseconds of the caller's choice.
@@ -49,6 +48,9 @@ enum OwnerLock {
         var count: UInt32 = 0
         var start: UInt64 = 0
         var nextCheck: UInt64 = 0
+        // The holder at the last check, and the checks in a row that found it: one that is made once tells nothing about the time between.
+        var seen: UInt32 = 0
+        var checks: UInt64 = 0
         while true {
             let found = unsafe cruntime_load32(word)
             let owner = found & ~forsaken
@@ -69,12 +71,20 @@ enum OwnerLock {
                 nextCheck = now &+ checkInterval
             }
             if now >= nextCheck, found != 0 {
-                if mayTakeOver(found), unsafe cruntime_cas32(word, found, tid) != 0 { return true }
+                checks = owner == seen ? checks &+ 1 : 0
+                seen = owner
+                if mayTakeOver(owner, 2 &* checks &* checkInterval > patience),
+                    unsafe cruntime_cas32(word, found, tid) != 0
+                {
+                    return true
+                }
                 nextCheck = now &+ checkInterval
             }
             let waited = now &- start
             if waited > patience || found & forsaken != 0 && waited > checkInterval {
-                if found != 0 { unsafe _ = cruntime_cas32(word, found, found | forsaken) }
+                if owner == seen, 2 &* checks &* checkInterval > patience {
+                    unsafe _ = cruntime_cas32(word, found, found | forsaken)
+                }
                 return false
             }
             cruntime_yield()

@@ -46,7 +46,7 @@ package struct UserRingProducer {
             unsafe cruntime_store64(map.quad(MetaOffset.taken), producer)
             unsafe cruntime_store64(map.quad(MetaOffset.consumer), producer)
         }
-        guard total <= ringSize - (producer - consumer) else { return (Failure.noSpace, nil) }
+        guard total <= ringSize &- (producer &- consumer) else { return (Failure.noSpace, nil) }
         let header = unsafe map.record(producer)
         unsafe header[1] = tid
         unsafe cruntime_store32(header, UInt32(size) | RingHeader.busy)
