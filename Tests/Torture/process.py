@@ -56,6 +56,23 @@ def descriptors(pid):
     return found
 
 
+def bytes_of(memory, pid, mapping, count):
+    """The bytes of one mapping; None of one that is gone: a program that closes and opens a library all the time
+    has it away in one moment and back at the same place in the next, so a read that fails is tried again."""
+    for _ in range(100):
+        try:
+            memory.seek(mapping.start)
+            actual = memory.read(count)
+            if len(actual) == count:
+                return actual
+        except OSError:
+            pass
+        if not any((m.start, m.path) == (mapping.start, mapping.path) for m in mappings(pid)):
+            return None
+        time.sleep(0.001)
+    raise OSError(f"{mapping.path} of process {pid} can not be read at {mapping.start:#x}, and is mapped there")
+
+
 def changed_text(pid):
     """Bytes of executable mappings of files that differ from the file: {path: [(offset, memory, file)]}, our library left out."""
     changes = {}
@@ -69,13 +86,8 @@ def changed_text(pid):
             with open(path, "rb") as file:
                 file.seek(mapping.offset)
                 original = file.read(mapping.end - mapping.start)
-            try:
-                memory.seek(mapping.start)
-                actual = memory.read(len(original))
-            except OSError:
-                # A library that was closed meanwhile.
-                if any((m.start, m.path) == (mapping.start, mapping.path) for m in mappings(pid)):
-                    raise
+            actual = bytes_of(memory, pid, mapping, len(original))
+            if actual is None:
                 continue
             if actual != original:
                 pairs = enumerate(zip(actual, original))
