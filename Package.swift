@@ -88,6 +88,7 @@ let agentTargets: [Target] = [
 let controllerTargets: [Target] = [
     .target(name: "CLinux", dependencies: ["CRuntime"], cSettings: cSettings),
     .systemLibrary(name: "CELF", pkgConfig: "libdw", providers: [.apt(["libelf-dev", "libdw-dev"])]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .systemLibrary(name: "CCapstone", pkgConfig: "capstone", providers: [.apt(["libcapstone-dev"])]),
     .systemLibrary(name: "CUnwind", pkgConfig: "libunwind", providers: [.apt(["libunwind-dev"])]),
     .target(name: "Verifier", dependencies: ["ISA"], swiftSettings: common),
@@ -95,7 +96,7 @@ let controllerTargets: [Target] = [
     // Objects as the verifier sees them.
     .target(name: "VerifierInput", dependencies: ["ISA", "Loader", "Verifier"], swiftSettings: common),
     .target(name: "JSON", swiftSettings: common),
-    .target(name: "Kernel", dependencies: ["ISA", "CLinux", "Loader"], swiftSettings: common),
+    .target(name: "Kernel", dependencies: ["ISA", "CLinux", "CZlib", "Loader"], swiftSettings: common),
     .target(name: "Symbols", dependencies: ["CELF"], swiftSettings: common),
     .target(name: "Planner", dependencies: ["Symbols", "CCapstone"], swiftSettings: common),
     .target(name: "Inject", dependencies: ["CLinux", "Symbols"], swiftSettings: common),

@@ -1,5 +1,29 @@
 import Glibc
 package import ISA
+package import Loader
+
+/// What keys and values of a map are: ids in a `KernelBTF`.
+package struct MapTypes: Sendable {
+    package var descriptor: Int32
+    package var key: UInt32
+    package var value: UInt32
+
+    /// Nil where the object does not say, for global data, whose types are the loader's alone, and for maps whose elements
+    /// are the kernel's own (libbpf `bpf_object__create_map`).
+    package init?(_ map: MapSpec, types descriptor: Int32) {
+        guard map.valueType != 0, map.contents == nil else { return nil }
+        switch map.type {
+        case .unspecified, .programArray, .perfEventArray, .cgroupArray, .stackTrace, .arrayOfMaps, .hashOfMaps,
+            .devMap,
+            .devMapHash, .cpuMap, .xskMap, .sockMap, .sockHash, .queue, .stack, .ringBuffer, .userRingBuffer,
+            .reusePortSockArray, .structOps, .arena:
+            return nil
+        case .hash, .array, .perCPUHash, .perCPUArray, .lruHash, .lruPerCPUHash, .lpmTrie, .cgroupStorage,
+            .perCPUCgroupStorage, .socketStorage, .inodeStorage, .taskStorage, .cgroupLocalStorage, .bloomFilter:
+            (self.descriptor, key, value) = (descriptor, map.keyType, map.valueType)
+        }
+    }
+}
 
 /// A map in the kernel.
 package struct KernelMap: ~Copyable {
@@ -19,7 +43,8 @@ package struct KernelMap: ~Copyable {
         flags: UInt32 = 0,
         innerMap: Int32? = nil,
         extra: UInt64 = 0,
-        name: String = ""
+        name: String = "",
+        types: MapTypes? = nil
     ) throws(KernelError) {
         var attributes = BPF.Attributes(size: 72)
         attributes.put(type.rawValue, at: 0)
@@ -29,6 +54,11 @@ package struct KernelMap: ~Copyable {
         attributes.put(flags, at: 16)
         attributes.put(UInt32(bitPattern: innerMap ?? 0), at: 20)
         BPF.put(name: name, at: 28, in: &attributes)
+        if let types {
+            attributes.put(UInt32(bitPattern: types.descriptor), at: 48)
+            attributes.put(types.key, at: 52)
+            attributes.put(types.value, at: 56)
+        }
         attributes.put(extra, at: 64)
         let result = BPF.call(.mapCreate, &attributes)
         guard result >= 0 else { throw KernelError(call: "bpf(MAP_CREATE)", errno: Int32(-result)) }

@@ -8,7 +8,8 @@ package struct KernelProgram: ~Copyable {
     /// Loads a program; a refusal carries the verifier's log.
     ///
     /// Needs CAP_BPF and, for tracing types, CAP_PERFMON. Maps are descriptors in `loadMap` (see `KernelMap`).
-    /// `attachFunction` is the BTF id of what a tracing program is for, `externs` the object's names of kernel symbols.
+    /// `attachFunction` is the BTF id of what a tracing program is for, `externs` the object's names of kernel symbols,
+    /// `functions` what programs with callbacks must have.
     package init(
         _ instructions: [Instruction],
         type: ProgramType,
@@ -17,7 +18,8 @@ package struct KernelProgram: ~Copyable {
         attachType: UInt32 = 0,
         attachFunction: UInt32 = 0,
         name: String = "",
-        externs: [String] = []
+        externs: [String] = [],
+        functions: FunctionTypes? = nil
     ) throws(KernelError) {
         let code = encode(KernelFunctions.resolved(instructions, externs: externs))
         var request = BPF.Attributes(size: 120)
@@ -26,12 +28,14 @@ package struct KernelProgram: ~Copyable {
         BPF.put(name: name, at: 48, in: &request)
         request.put(attachType, at: 68)
         request.put(attachFunction, at: 108)
+        if let functions { request.put(UInt32(bitPattern: functions.descriptor), at: 72) }
+        let records = functions?.bytes ?? []
         var log: [UInt8] = []
-        var result = Self.load(code, request, license, &log)
+        var result = Self.load(code, request, license, records, &log)
         if result < 0, result != -Int64(EPERM) {
             // Again for the reason; a log costs time, so not at first.
             log = [UInt8](repeating: 0, count: 1 << 20)
-            result = Self.load(code, request, license, &log)
+            result = Self.load(code, request, license, records, &log)
         }
         guard result >= 0 else {
             let text = String(decoding: log.prefix { $0 != 0 }, as: UTF8.self)
@@ -49,6 +53,7 @@ package struct KernelProgram: ~Copyable {
         _ code: [RawInstruction],
         _ request: BPF.Attributes,
         _ license: String,
+        _ functions: [UInt8],
         _ log: inout [UInt8]
     ) -> Int64 {
         let license = Array(license.utf8) + [0]
@@ -56,15 +61,22 @@ package struct KernelProgram: ~Copyable {
         attributes.put(UInt32(code.count), at: 4)
         return unsafe code.withUnsafeBytes { instructions in
             unsafe license.withUnsafeBytes { license in
-                unsafe log.withUnsafeMutableBytes { log in
-                    unsafe attributes.put(instructions.baseAddress, at: 8)
-                    unsafe attributes.put(license.baseAddress, at: 16)
-                    if log.count > 0 {
-                        attributes.put(UInt32(1), at: 24)
-                        attributes.put(UInt32(log.count), at: 28)
-                        unsafe attributes.put(log.baseAddress, at: 32)
+                unsafe functions.withUnsafeBytes { functions in
+                    unsafe log.withUnsafeMutableBytes { log in
+                        unsafe attributes.put(instructions.baseAddress, at: 8)
+                        unsafe attributes.put(license.baseAddress, at: 16)
+                        if functions.count > 0 {
+                            attributes.put(UInt32(8), at: 76)
+                            unsafe attributes.put(functions.baseAddress, at: 80)
+                            attributes.put(UInt32(functions.count / 8), at: 88)
+                        }
+                        if log.count > 0 {
+                            attributes.put(UInt32(1), at: 24)
+                            attributes.put(UInt32(log.count), at: 28)
+                            unsafe attributes.put(log.baseAddress, at: 32)
+                        }
+                        return BPF.call(.programLoad, &attributes)
                     }
-                    return BPF.call(.programLoad, &attributes)
                 }
             }
         }

@@ -8,6 +8,22 @@ package enum KernelTypes {
         return try? BTF(bytes, name: "/sys/kernel/btf/vmlinux")
     }()
 
+    /// The kernel's types with those of each loaded module that may have a type of this name (Linux 5.11).
+    package static func modules(naming name: String) -> [BTF] {
+        guard let shared, !moduleFiles.isEmpty else { return [] }
+        // A module's names are among its own strings or the kernel's.
+        let isKernels = shared.bytes.holds(name)
+        return moduleFiles.compactMap { path in
+            guard let bytes = try? readFile(path), isKernels || bytes.holds(name) else { return nil }
+            return try? shared.joined(withModule: bytes, name: path)
+        }
+    }
+
+    private static let moduleFiles: [String] = {
+        let directory = "/sys/kernel/btf"
+        return TraceFiles.list(directory).filter { $0 != "vmlinux" }.map { "\(directory)/\($0)" }
+    }()
+
     /// What a `tp_btf` program is for: the id of the typedef of the tracepoint's handler.
     package static func tracepoint(_ name: String) -> UInt32? { find("btf_trace_\(name)", .typedef) }
 
@@ -22,6 +38,20 @@ package enum KernelTypes {
     private static func find(_ name: String, _ kind: BTF.Kind) -> UInt32? {
         guard let shared else { return nil }
         return shared.types(named: name).first { shared[$0]?.kind == kind }
+    }
+}
+
+extension [UInt8] {
+    /// Whether a text is among the bytes.
+    fileprivate func holds(_ text: String) -> Bool {
+        let text = Array<UInt8>(text.utf8)
+        guard let first = text.first, count >= text.count else { return false }
+        var at = startIndex
+        while let found = self[at...].firstIndex(of: first), found + text.count <= endIndex {
+            if self[found..<found + text.count].elementsEqual(text) { return true }
+            at = found + 1
+        }
+        return false
     }
 }
 

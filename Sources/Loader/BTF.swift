@@ -18,24 +18,15 @@ package struct BTF: Sendable {
 
     /// Reads a whole `.BTF` section or `/sys/kernel/btf/vmlinux`.
     package init(_ bytes: [UInt8], name: String = ".BTF") throws(LoaderError) {
-        guard let magic = bytes.u16(at: 0), let version = bytes.u8(at: 2), let header = bytes.u32(at: 4),
-            let typeOffset = bytes.u32(at: 8), let typeSize = bytes.u32(at: 12),
-            let stringOffset = bytes.u32(at: 16), let stringSize = bytes.u32(at: 20)
-        else { throw .badBTF(name, "the header is truncated") }
-        guard magic == 0xeb9f else { throw .badBTF(name, "the magic number is wrong") }
-        guard version == 1 else { throw .badBTF(name, "version \(version) is not known") }
-        guard header >= 24 else { throw .badBTF(name, "the header is too small") }
-        // 32-bit numbers, so that no sum overflows.
-        let typeStart = Int(header) + Int(typeOffset)
-        let typeEnd = typeStart + Int(typeSize)
-        let stringStart = Int(header) + Int(stringOffset)
-        let stringEnd = stringStart + Int(stringSize)
-        guard typeEnd <= bytes.count, stringEnd <= bytes.count else { throw .badBTF(name, "it is truncated") }
+        let parts = try BTFParts(bytes, name: name)
+        let (typeStart, typeEnd) = (parts.types.lowerBound, parts.types.upperBound)
+        let (stringStart, stringEnd) = (parts.strings.lowerBound, parts.strings.upperBound)
+        let stringSize = parts.strings.count
         guard stringSize > 0, bytes[stringStart] == 0, bytes[stringEnd - 1] == 0 else {
             throw .badBTF(name, "the strings do not begin and end with zero")
         }
         var offsets: [UInt32] = [0]
-        offsets.reserveCapacity(Int(typeSize) / 24)
+        offsets.reserveCapacity(parts.types.count / 24)
         let raw = unsafe bytes.span.bytes
         var at = typeStart
         while at < typeEnd {

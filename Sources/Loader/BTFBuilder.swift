@@ -3,13 +3,23 @@ struct BTFBuilder {
     private var types: [UInt8] = []
     private var strings: [UInt8] = [0]
     private var count: UInt32 = 0
+    /// Bytes of strings before these, where the types go on behind others.
+    private var stringsBefore: UInt32 = 0
+
+    init() {}
+
+    /// Types that go on behind others, as a module's behind those of its kernel.
+    init(behind types: BTF) throws(LoaderError) {
+        count = UInt32(types.count - 1)
+        stringsBefore = UInt32(try BTFParts(types.bytes, name: "types").strings.count)
+    }
 
     /// The id of the next type.
     var next: UInt32 { count + 1 }
 
     mutating func string(_ text: String) -> UInt32 {
         if text.isEmpty { return 0 }
-        let offset = UInt32(strings.count)
+        let offset = stringsBefore + UInt32(strings.count)
         strings += Array(text.utf8) + [0]
         return offset
     }

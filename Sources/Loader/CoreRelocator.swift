@@ -10,10 +10,35 @@ extension ProgramSpec {
     /// - Parameters:
     ///   - local: the object's types (`ObjectSpec.btf`).
     ///   - target: the kernel's types, or `BTF.builtin`.
+    ///   - modules: the kernel's types with those of each module that may have a type of a name; asked where `target`
+    ///     has none.
     ///   - isInProcess: of tasks only the fields of `TaskField` are there.
-    package func relocated(local: BTF, target: BTF, isInProcess: Bool = false) throws(LoaderError) -> ProgramSpec {
+    package func relocated(
+        local: BTF,
+        target: BTF,
+        modules: (String) -> [BTF] = { _ in [] },
+        isInProcess: Bool = false
+    ) throws(LoaderError) -> ProgramSpec {
+        try relocating(local, target, modules, isInProcess).program
+    }
+
+    /// What each relocation asks for, and what it becomes with the types of `target`.
+    package func resolutions(
+        local: BTF,
+        target: BTF,
+        modules: (String) -> [BTF] = { _ in [] }
+    ) throws(LoaderError) -> [CoreResolution] {
+        try relocating(local, target, modules, false).resolutions
+    }
+
+    private func relocating(
+        _ local: BTF,
+        _ target: BTF,
+        _ modules: (String) -> [BTF],
+        _ isInProcess: Bool
+    ) throws(LoaderError) -> (program: ProgramSpec, resolutions: [CoreResolution]) {
         var result = self
-        let relocator = CoreRelocator(types: CoreTypes(local: local, target: target), isInProcess: isInProcess)
+        var resolutions: [CoreResolution] = []
         var poison = [Int64](repeating: 0, count: instructions.count)
         for relocation in relocations {
             let place = "program '\(name)', insn \(relocation.instruction)"
@@ -21,10 +46,22 @@ extension ProgramSpec {
                 throw .badCoreRelocation(place, "there is no such instruction")
             }
             do throws(CoreProblem) {
-                let answer = try relocator.answer(relocation)
-                if try !result.instructions[relocation.instruction].patch(answer, local, target) {
+                var relocator = CoreRelocator(CoreTypes(local: local, target: target), isInProcess)
+                let question = try CoreQuestion(relocation, local)
+                let answer = try relocator.answer(question, modules)
+                let isPatched = try result.instructions[relocation.instruction].patch(answer, local, relocator.target)
+                if !isPatched {
                     poison[relocation.instruction] = answer.isHidden ? Helper.poisonedField : Helper.poisoned
                 }
+                resolutions.append(
+                    CoreResolution(
+                        instruction: relocation.instruction,
+                        kind: question.kind,
+                        subject: question.subject,
+                        original: answer.original.value,
+                        value: isPatched ? answer.target?.value : nil
+                    )
+                )
             } catch {
                 switch error {
                 case .malformed(let why): throw .badCoreRelocation(place, why)
@@ -35,7 +72,7 @@ extension ProgramSpec {
         }
         result.relocations = []
         result.apply(poison)
-        return result
+        return (result, resolutions)
     }
 
     /// Replaces instructions by calls of a helper that does not exist; two-slot ones by two, so that no jump moves.
@@ -67,32 +104,56 @@ private struct CoreAnswer: Equatable {
     var isHidden = false
 }
 
-private struct CoreRelocator {
-    let types: CoreTypes
-    let isInProcess: Bool
+/// A relocation read with the object's types.
+private struct CoreQuestion {
+    let kind: CoreRelocation.Kind
+    let spec: CoreSpec
+    let root: BTFType
+    /// Name of the root type, and the same without `___flavour`.
+    let name: String
+    let essentialName: String
+    /// For people: `task_struct.pid`.
+    let subject: String
 
-    init(types: CoreTypes, isInProcess: Bool) {
-        self.types = types
-        self.isInProcess = isInProcess
-    }
-
-    /// libbpf `bpf_core_calc_relo_insn`.
-    func answer(_ relocation: CoreRelocation) throws(CoreProblem) -> CoreAnswer {
+    init(_ relocation: CoreRelocation, _ local: BTF) throws(CoreProblem) {
         guard let kind = CoreRelocation.Kind(rawValue: relocation.kind) else {
             throw .malformed("kind \(relocation.kind) is not known")
         }
-        let spec = try CoreSpec(relocation, kind, types.local)
+        self.kind = kind
+        spec = try CoreSpec(relocation, kind, local)
+        guard let root = local[relocation.type] else { throw .malformed("type \(relocation.type) does not exist") }
+        self.root = root
+        let name = local.range(root.nameOffset)
+        self.name = local.name(root)
+        let essential = name.prefix(essentialLength(local.bytes, name))
+        essentialName = String(decoding: local.bytes[essential], as: UTF8.self)
+        subject = self.name + spec.path(local)
+    }
+}
+
+private struct CoreRelocator {
+    let types: CoreTypes
+    let isInProcess: Bool
+    /// The types that the last answer is from: those of the kernel, or with a module's.
+    private(set) var target: BTF
+
+    init(_ types: CoreTypes, _ isInProcess: Bool) {
+        self.types = types
+        self.isInProcess = isInProcess
+        target = types.target
+    }
+
+    /// libbpf `bpf_core_calc_relo_insn`.
+    mutating func answer(_ question: CoreQuestion, _ modules: (String) -> [BTF]) throws(CoreProblem) -> CoreAnswer {
+        let (kind, spec) = (question.kind, question.spec)
         let original = try spec.value(kind, types.local)
         if kind == .localTypeID { return CoreAnswer(original: original, target: original) }
-        guard let root = types.local[relocation.type], root.nameOffset != 0 else {
-            throw .malformed("type \(relocation.type) is anonymous")
+        guard question.root.nameOffset != 0 else { throw .malformed("type \(question.root.id) is anonymous") }
+        if isInProcess, kind.subject == .field, question.essentialName == "task_struct", !isTaskField(spec) {
+            return CoreAnswer(original: original, target: CoreSpec.missing(kind), isHidden: true)
         }
         var result: (bitOffset: Int, answer: CoreAnswer)?
-        let name = types.local.range(root.nameOffset)
-        let essential = name.prefix(essentialLength(types.local.bytes, name))
-        let text = String(decoding: types.local.bytes[essential], as: UTF8.self)
-        for id in types.target.types(essentiallyNamed: text) {
-            guard let candidate = types.target[id], types.haveSameKind(root, candidate) else { continue }
+        for (types, id) in candidates(question, modules) {
             guard let match = try spec.match(kind, types, target: id) else { continue }
             let answer = CoreAnswer(original: original, target: try match.value(kind, types.target))
             if let known = result {
@@ -102,12 +163,33 @@ private struct CoreRelocator {
                 }
             } else {
                 result = (match.bitOffset, answer)
+                target = types.target
             }
         }
-        if isInProcess, kind.subject == .field, text == "task_struct", !isTaskField(spec) {
-            return CoreAnswer(original: original, target: CoreSpec.missing(kind), isHidden: true)
-        }
         return result?.answer ?? CoreAnswer(original: original, target: CoreSpec.missing(kind))
+    }
+
+    /// The types that may be meant: the kernel's own, else those of its modules (libbpf `bpf_core_find_cands`).
+    private func candidates(_ question: CoreQuestion, _ modules: (String) -> [BTF]) -> [(types: CoreTypes, id: UInt32)]
+    {
+        let own = candidates(question, in: types, from: 0)
+        if !own.isEmpty { return own }
+        return modules(question.essentialName).flatMap { module in
+            candidates(question, in: CoreTypes(local: types.local, target: module), from: UInt32(types.target.count))
+        }
+    }
+
+    private func candidates(
+        _ question: CoreQuestion,
+        in types: CoreTypes,
+        from first: UInt32
+    ) -> [(types: CoreTypes, id: UInt32)] {
+        types.target.types(essentiallyNamed: question.essentialName).compactMap { id in
+            guard id >= first, let candidate = types.target[id], types.haveSameKind(question.root, candidate) else {
+                return nil
+            }
+            return (types, id)
+        }
     }
 
     /// Whether a path leads to a field of a task that programs in a process can read.

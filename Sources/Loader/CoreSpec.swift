@@ -102,6 +102,21 @@ extension CoreSpec {
     }
 }
 
+extension CoreSpec {
+    /// The path for people: `.cred.uid`, `[3]`, and for an enumerator `::NAME`.
+    func path(_ btf: BTF) -> String {
+        var text = ""
+        for (position, step) in accessors.enumerated() {
+            if step.name == 0 {
+                if position > 0 || step.index != 0 { text += "[\(step.index)]" }
+            } else {
+                text += (btf[step.type]?.isEnumeration == true ? "::" : ".") + btf.string(step.name)
+            }
+        }
+        return text
+    }
+}
+
 // MARK: The target's side
 
 extension CoreSpec {

@@ -100,6 +100,13 @@ extension ELFFile {
         }
     }
 
+    /// A section of any ELF file; nil where there is none, or the file is damaged.
+    static func bytes(ofSection name: String, in bytes: [UInt8]) -> [UInt8]? {
+        guard let image = ELFImage.open(bytes), let headers = image.sectionHeaders() else { return nil }
+        let found = headers.first { $0.sh_type != 8 && image.sectionName($0) == name }
+        return found.flatMap { bytes.slice(at: $0.sh_offset, size: $0.sh_size) }
+    }
+
     /// Class, byte order, machine and type, with a message for each way to hold the wrong file.
     private static func checkHeader(_ bytes: [UInt8], _ name: String) throws(LoaderError) {
         if bytes.isEmpty { throw .notELF(name, looksLike: "empty") }

@@ -144,6 +144,16 @@ extension LoaderError {
         Self(kind: .badBTF, place: place, message: "the type information is malformed", why: what, help: damagedHelp)
     }
 
+    static func noKernelBTF(_ path: String) -> Self {
+        Self(
+            kind: .noBTF,
+            place: path,
+            message: "\(path) has no BTF",
+            why: "it has no section '.BTF'",
+            help: "name a copy of a machine's /sys/kernel/btf/vmlinux, or a vmlinux built with CONFIG_DEBUG_INFO_BTF"
+        )
+    }
+
     static func legacyMaps(_ name: String) -> Self {
         Self(
             kind: .legacyMaps,

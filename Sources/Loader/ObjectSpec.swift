@@ -10,6 +10,8 @@ package struct ObjectSpec: Sendable {
     package var externs: [ExternSpec]
     /// The object's own types; nil if it was compiled without `-g`.
     package var btf: BTF?
+    /// Types that CO-RE relocates to instead of the running kernel's (libbpf's `btf_custom_path`).
+    package var kernelTypes: BTF?
     /// Things worth telling the user that are no errors: ignored pinning, unknown sections.
     package var notes: [String]
 }

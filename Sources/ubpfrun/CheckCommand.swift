@@ -22,6 +22,11 @@ struct CheckCommand: ParsableCommand {
     @Flag(help: "Ask the kernel's verifier too, and say where it differs (root).")
     var kernel = false
 
+    @Option(
+        help: ArgumentHelp("Types of another kernel for CO-RE, as /sys/kernel/btf/vmlinux is.", valueName: "file")
+    )
+    var btf: String?
+
     @Flag(name: [.customShort("v"), .long], help: "Show the walk, with what is known at each instruction.")
     var verbose = false
 
@@ -38,6 +43,7 @@ struct CheckCommand: ParsableCommand {
         options.strictLeaks = strictLeaks
         options.permissions = permissions.set
         options.asksKernel = kernel
+        options.types = btf
         options.isVerbose = verbose
         guard let known = CheckOptions.Format(rawValue: json ? "json" : format) else {
             leave(.badOption("--format", value: format, expects: "text, json or sarif"))

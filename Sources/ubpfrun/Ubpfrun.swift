@@ -126,6 +126,11 @@ struct RunCommand: ParsableCommand {
     @Option(help: "Where uprobe programs run: user (in the process) or kernel.")
     var backend: String?
 
+    @Option(
+        help: ArgumentHelp("Types of another kernel for CO-RE, as /sys/kernel/btf/vmlinux is.", valueName: "file")
+    )
+    var btf: String?
+
     @Option(name: .customLong("helper-socket"), help: .private)
     var helperSocket: Int32?
 
@@ -159,6 +164,7 @@ struct RunCommand: ParsableCommand {
         run.permissions = permissions.set
         run.followsFork = followsFork
         run.followsExec = followsExec
+        run.types = btf
         if let backend {
             guard backend == "user" || backend == "kernel" else {
                 leave(.badOption("--backend", value: backend, expects: "user or kernel"))
@@ -188,13 +194,27 @@ struct InspectCommand: ParsableCommand {
     @Argument(help: "An object, a source, or a tool's name.")
     var program: String
 
+    @Flag(help: "What each CO-RE relocation asks for, and what it becomes on this kernel or that of --btf.")
+    var core = false
+
+    @Option(
+        help: ArgumentHelp("Types of another kernel for CO-RE, as /sys/kernel/btf/vmlinux is.", valueName: "file")
+    )
+    var btf: String?
+
     @Flag(name: [.customShort("j"), .long], help: "As a JSON document.")
     var json = false
 
     func run() throws {
         do throws(Failure) {
-            let inspection = Inspection(try LoadedProgram.load(program, Installation.current))
-            print(json ? inspection.json : inspection.text)
+            let object = try LoadedProgram.load(program, types: btf, Installation.current)
+            if core {
+                let relocations = try CoreInspection(object)
+                print(json ? relocations.json : relocations.text)
+            } else {
+                let inspection = Inspection(object)
+                print(json ? inspection.json : inspection.text)
+            }
         } catch { leave(error) }
     }
 }

@@ -139,6 +139,20 @@ struct RunTests {
         #expect(FileManager.default.fileExists(atPath: mark))
     }
 
+    /// Relocations to a kernel's types; the values themselves are compared with libbpf's by `make test-vm`.
+    @Test func inspectCore() throws {
+        let files = try files()
+        let own = try files.run(["inspect", "execsnoop", "--core"])
+        try #require(own.status == 0, "\(own.errors)")
+        #expect(own.output.contains(/byte_off +task_struct.real_parent +[0-9]+ -> [0-9]+  execsnoop.bpf.c:[0-9]+/))
+        let json = try files.run(["inspect", "execsnoop", "--core", "-j"])
+        let object = try #require(try JSONSerialization.jsonObject(with: Data(json.output.utf8)) as? [String: Any])
+        let entries = try #require(object["core_relocations"] as? [[String: Any]])
+        #expect(entries.contains { $0["subject"] as? String == "task_struct.real_parent" && $0["value"] != nil })
+        let none = try files.run(["inspect", files.directory + "/own.bpf.c", "--core"])
+        #expect(none.output == "own.bpf.c: no CO-RE relocations\n", "\(none.errors)")
+    }
+
     @Test func inspectDisasmDoctor() throws {
         let files = try files()
         let inspection = try files.run(["inspect", "memleak", "-j"])

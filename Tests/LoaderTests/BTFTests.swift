@@ -28,6 +28,43 @@ func kernelTypes() throws -> BTF { try BTF(readFile(vmlinux), name: vmlinux) }
         }
     }
 
+    /// A module's types, written behind the kernel's as pahole writes them.
+    @Test(.enabled(if: hasKernelTypes, needsKernelTypes))
+    func moduleTypesAreThoseOfBpftool() throws {
+        let kernel = try kernelTypes()
+        var builder = try BTFBuilder(behind: kernel)
+        let int = try #require(kernel.types(named: "int").first)
+        builder.structure("of_a_module", size: 8, [("a", type: int, offset: 0), ("b", type: int, offset: 4)])
+        builder.add(.typedef, "of_a_module_t", sizeOrType: builder.next - 1)
+        let types = try kernel.joined(withModule: builder.bytes(), name: "module")
+        #expect(types.count == kernel.count + 2)
+        let type = try #require(types.types(named: "of_a_module").first.flatMap { types[$0] })
+        #expect(types.name(types.member(type, 1)) == "b")
+        #expect(types.member(type, 1).type == int)
+        try withTemporaryDirectory { directory in
+            try write(builder.bytes(), to: directory + "/module.btf")
+            let dump = try run(
+                "/usr/sbin/bpftool",
+                ["-B", vmlinux, "btf", "dump", "file", directory + "/module.btf", "format", "raw"]
+            )
+            let lines = dump.output.split(separator: "\n").map(String.init)
+            #expect(lines.first == "[\(kernel.count)] STRUCT 'of_a_module' size=8 vlen=2")
+            #expect(lines.last == "[\(kernel.count + 1)] TYPEDEF 'of_a_module_t' type_id=\(kernel.count)")
+        }
+    }
+
+    @Test func damagedModuleTypesAreRefused() throws {
+        var builder = try BTFBuilder(behind: .builtin)
+        builder.integer("int", bytes: 4)
+        let good = builder.bytes()
+        #expect(try BTF.builtin.joined(withModule: good, name: "m").count == BTF.builtin.count + 1)
+        for length in 0..<good.count {
+            #expect(throws: LoaderError.self) {
+                try BTF.builtin.joined(withModule: Array(good[..<length]), name: "m")
+            }
+        }
+    }
+
     /// Compares id, kind, name and count of every type; returns how many there were.
     private func compareWithBpftool(_ types: BTF, path: String) throws -> Int {
         let dump = try run("/usr/sbin/bpftool", ["btf", "dump", "file", path, "format", "raw"])

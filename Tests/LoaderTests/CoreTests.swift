@@ -136,6 +136,65 @@ private let header = """
         #expect(instructions.contains { $0.opcode == opcode && $0.offset == 40 })
     }
 
+    /// Modules are asked only for what the kernel itself has not, and all that have it must agree.
+    @Test func typesOfModules() throws {
+        let spec = try Self.load(load)
+        let program = try #require(spec.programs.first)
+        func module(offset: UInt32) throws -> BTF {
+            var builder = try BTFBuilder(behind: .builtin)
+            let long = builder.integer("unsigned long", bytes: 8)
+            builder.structure("s", size: 64, [("a", type: long, offset: offset)])
+            return try BTF.builtin.joined(withModule: builder.bytes(), name: "module")
+        }
+        func offset(_ kernel: BTF, _ modules: [BTF]) throws -> Int32? {
+            var asked: [String] = []
+            let local = try #require(spec.btf)
+            let result = try program.relocated(
+                local: local,
+                target: kernel,
+                modules: {
+                    asked.append($0)
+                    return modules
+                }
+            )
+            #expect(asked == (kernel.types(named: "s").isEmpty ? ["s"] : []))
+            return result.instructions.first { $0.opcode == .load64 && $0.offset > 0 }?.offset
+        }
+        #expect(try offset(.builtin, [module(offset: 24)]) == 24)
+        #expect(try offset(.builtin, [module(offset: 24), module(offset: 24)]) == 24)
+        #expect(throws: LoaderError.self) { try offset(.builtin, [module(offset: 24), module(offset: 32)]) }
+        #expect(try offset(.builtin, []) == nil)
+        #expect(try offset(Self.target(bytes: 8, offset: 48), [module(offset: 24)]) == 48)
+    }
+
+    @Test func resolutionsSayWhatIsAskedFor() throws {
+        let text = """
+            enum e { A = 3, B };
+            struct t { int x; struct { long y[4]; } z; } relocatable;
+            struct gone { int a; } relocatable;
+            SEC("uprobe") int f(struct t *t) {
+                out = t->z.y[2] + bpf_core_enum_value(enum e, B) + bpf_core_type_exists(struct gone);
+                return bpf_core_field_exists(t->x);
+            }
+            """
+        let spec = try Self.load(text)
+        let target = try Self.types {
+            let long = $0.integer("long", bytes: 8)
+            let int = $0.integer("int", bytes: 4)
+            let array = $0.add(.array, "", [long, int, 4])
+            let inner = $0.structure("", size: 32, [("y", type: array, offset: 0)])
+            $0.structure("t", size: 96, [("z", type: inner, offset: 64)])
+            $0.add(.enumeration, "e", count: 1, sizeOrType: 4, [$0.string("B"), 9])
+        }
+        let found = try #require(spec.programs.first).resolutions(local: #require(spec.btf), target: target)
+        let lines = found.map { "\($0.kind.name) \($0.subject) \($0.original) \($0.value.map { "\($0)" } ?? "-")" }
+        #expect(
+            Set(lines) == [
+                "byte_off t.z.y[2] 24 80", "enumval_value e::B 4 9", "type_exists gone 1 0", "field_exists t.x 1 0",
+            ]
+        )
+    }
+
     @Test func signedFieldsOfAnotherSizeArePoisoned() throws {
         let instructions = try Self.relocate(load, Self.target(bytes: 4, offset: 8, signed: true))
         #expect(instructions.filter { $0.imm == Helper.poisoned }.count == 1)

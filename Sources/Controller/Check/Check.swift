@@ -13,6 +13,8 @@ package struct CheckOptions: Equatable, Sendable {
     /// What programs may do to their process.
     package var permissions: Set<HelperPermission> = []
     package var asksKernel = false
+    /// A file with the types of another kernel, for CO-RE.
+    package var types: String?
     package var isVerbose = false
     package var format = Format.text
 
@@ -133,7 +135,7 @@ package struct Check {
     /// Checks and prints; the exit code.
     package static func execute(_ options: CheckOptions) -> Int32 {
         do throws(Failure) {
-            let object = try LoadedProgram.load(options.program, Installation.current)
+            let object = try LoadedProgram.load(options.program, types: options.types, Installation.current)
             let verdicts = try Check(options, object).verdicts()
             let report = CheckReport(object: object.name, verdicts: verdicts)
             let sink = try OutputSink(format: .text, path: nil, pid: getpid())

@@ -44,18 +44,21 @@ package enum KernelVerdict: Equatable, Sendable {
 
     /// Loads a relocated program with maps of its own, which go with it.
     static func ask(_ program: ProgramSpec, of object: ObjectSpec) -> KernelVerdict {
-        var maps: [Int: HeldMap] = [:]
+        let types = HeldTypes(object.btf)
+        var maps: [Int: KernelMapHolder] = [:]
         var instructions = program.instructions
         for index in instructions.indices {
             let isValue = instructions[index].opcode == .loadMapValue
             guard isValue || instructions[index].opcode == .loadMap else { continue }
             let number = Int(instructions[index].imm & 0xffff_ffff)
             guard object.maps.indices.contains(number) else { return .unknown("there is no map \(number)") }
-            do throws(KernelError) {
-                if maps[number] == nil { maps[number] = try HeldMap(object.maps[number]) }
-                let descriptor = Int64(maps[number]?.descriptor ?? -1)
-                instructions[index].imm = instructions[index].imm & ~0xffff_ffff | descriptor
-            } catch { return .unknown("map '\(object.maps[number].name)': \(error)") }
+            do throws(Failure) {
+                var spec = object.maps[number]
+                try KernelConfiguration.fill(&spec, of: program.name)
+                if maps[number] == nil { maps[number] = try KernelMapHolder(spec, types: types?.descriptor) }
+            } catch { return .unknown("\(error.what): \(error.why ?? "")") }
+            let descriptor = Int64(maps[number]?.map.descriptor ?? -1)
+            instructions[index].imm = instructions[index].imm & ~0xffff_ffff | descriptor
         }
         let function: UInt32
         do throws(Failure) { function = try KernelProgramHolder.attachFunction(program) } catch {
@@ -68,11 +71,13 @@ package enum KernelVerdict: Equatable, Sendable {
                 flags: program.isSleepable ? KernelProgram.sleepable : 0,
                 license: object.license,
                 attachType: program.attachType,
-                attachFunction: function
+                attachFunction: function,
+                externs: object.externs.map(\.name),
+                functions: types.flatMap { FunctionTypes(program, types: $0.descriptor) }
             )
             return .accepted
         } catch {
-            // Callbacks need types of functions, which are not given to the kernel here.
+            // Objects without types of functions, and kernels that do not take them.
             guard let line = lastLine(error.log), !line.hasPrefix("missing btf func_info") else {
                 return .unknown(error.log.isEmpty ? error.description : "it wants types of functions (BTF)")
             }
@@ -84,41 +89,5 @@ package enum KernelVerdict: Equatable, Sendable {
     private static func lastLine(_ log: String) -> String? {
         log.split(separator: "\n").last { !$0.hasPrefix("processed ") && !$0.hasPrefix("verification time") }
             .map(String.init)
-    }
-}
-
-/// A map in the kernel, kept for as long as programs are loaded.
-private final class HeldMap {
-    private let map: KernelMap
-
-    var descriptor: Int32 { map.descriptor }
-
-    init(_ spec: MapSpec) throws(KernelError) {
-        var inner: HeldMap?
-        if let template = spec.innerMap { inner = try HeldMap(template) }
-        // Only flags that the kernel knows too; read-only data is written first, and frozen.
-        map = try KernelMap(
-            type: spec.type,
-            keySize: spec.keySize,
-            valueSize: spec.valueSize,
-            maxEntries: spec.maxEntries,
-            flags: spec.isReadOnly ? spec.flags | 0x80 : spec.flags,
-            innerMap: inner?.descriptor
-        )
-        if let contents = spec.contents {
-            let status = map.update([0, 0, 0, 0], contents)
-            guard status >= 0 else { throw KernelError(call: "bpf(MAP_UPDATE_ELEM)", errno: Int32(-status)) }
-        }
-        if spec.isReadOnly { try map.freeze() }
-    }
-
-    private init(_ template: InnerMapSpec) throws(KernelError) {
-        map = try KernelMap(
-            type: template.type,
-            keySize: template.keySize,
-            valueSize: template.valueSize,
-            maxEntries: template.maxEntries,
-            flags: template.flags
-        )
     }
 }

@@ -39,6 +39,8 @@ package struct RunOptions: Equatable, Sendable {
 
     /// `[MAP=]TYPE` of records that programs in the kernel send.
     package var events: [EventChoice] = []
+    /// A file with the types of another kernel, for CO-RE.
+    package var types: String?
     /// Uprobe programs run in the kernel, not in the process.
     package var usesKernel = false
 

@@ -13,6 +13,8 @@ package final class KernelHalf {
     private let messages: Messages
     private let object: ObjectSpec
     private let attaching: KernelAttaching
+    /// The object's types in the kernel.
+    private let types: HeldTypes?
     private var maps: [Int: KernelMapHolder] = [:]
     private var programs: [Int: KernelProgramHolder] = [:]
     private var links: [(program: Int, links: [KernelLinkHolder])] = []
@@ -49,6 +51,7 @@ package final class KernelHalf {
         self.object = object
         self.options = options
         self.messages = messages
+        types = HeldTypes(object.btf) { messages.detail("the kernel does not take the object's types: \($0)") }
         attaching = KernelAttaching(pids: options.pids) { messages.detail($0) }
     }
 
@@ -136,6 +139,7 @@ package final class KernelHalf {
             object.programs[index],
             of: object,
             maps: maps,
+            types: types?.descriptor,
             substitute: attaching.substitute(for:),
             log: { messages.detail($0) }
         )
@@ -145,7 +149,7 @@ package final class KernelHalf {
         guard maps[index] == nil else { return }
         var spec = object.maps[index]
         try KernelConfiguration.fill(&spec, of: program)
-        let holder = try KernelMapHolder(spec)
+        let holder = try KernelMapHolder(spec, types: types?.descriptor)
         maps[index] = holder
         for element in spec.initialElements {
             guard case .map(let inner) = element.value else { continue }
@@ -244,6 +248,22 @@ package final class KernelHalf {
         links.removeAll { entry in
             guard case .kernel(let hook, _) = object.programs[entry.program].attach else { return true }
             return !hook.hasPrefix("iter")
+        }
+    }
+}
+
+/// Types of an object in the kernel, for as long as its maps and programs are made.
+final class HeldTypes {
+    private let types: KernelBTF
+
+    var descriptor: Int32 { types.descriptor }
+
+    /// Nil without types, and for a kernel that does not take them: most programs work without.
+    init?(_ types: BTF?, refused: (String) -> Void = { _ in }) {
+        guard let types else { return nil }
+        do throws(KernelError) { self.types = try KernelBTF(types) } catch {
+            refused(error.description)
+            return nil
         }
     }
 }

@@ -13,14 +13,18 @@ final class KernelProgramHolder {
     private let maps: [KernelMapHolder]
 
     /// Relocates a program to the running kernel and has it loaded; `maps` are by index into the object's.
+    ///
+    /// `types` is the descriptor of the object's types in the kernel.
     init(
         _ given: ProgramSpec,
         of object: ObjectSpec,
         maps: [Int: KernelMapHolder],
+        types: Int32?,
         substitute: (String) -> String?,
         log: (String) -> Void
     ) throws(Failure) {
-        spec = try Self.relocated(given, of: object)
+        let spec = try Self.relocated(given, of: object)
+        self.spec = spec
         var instructions = spec.instructions
         for index in instructions.indices {
             switch instructions[index].opcode {
@@ -44,7 +48,8 @@ final class KernelProgramHolder {
                 attachType: attachType,
                 attachFunction: function,
                 name: spec.name,
-                externs: object.externs.map(\.name)
+                externs: object.externs.map(\.name),
+                functions: types.flatMap { FunctionTypes(spec, types: $0) }
             )
         } catch {
             if spec.type == .tracing, error.errno == EPERM, error.log.isEmpty, case .kernel(_, let target) = spec.attach
@@ -97,10 +102,15 @@ final class KernelProgramHolder {
         guard let local = object.btf else {
             throw Failure(.noBTF, "\(object.name) has CO-RE relocations but no BTF")
         }
-        guard let target = KernelTypes.shared else {
+        guard let target = object.kernelTypes ?? KernelTypes.shared else {
             throw .noKernelType(program.name, name: "types", hasBTF: false)
         }
-        do { return try program.relocated(local: local, target: target) } catch { throw Failure(error) }
+        do {
+            // Another kernel's modules are not here.
+            return try object.kernelTypes == nil
+                ? program.relocated(local: local, target: target, modules: KernelTypes.modules)
+                : program.relocated(local: local, target: target)
+        } catch { throw Failure(error) }
     }
 
     /// The BTF id that programs of type TRACING are loaded for; 0 for others.

@@ -11,7 +11,9 @@ final class KernelMapHolder {
     let staticProbes = StaticProbeNumbers()
 
     /// Makes the map with its first contents; sizes that objects leave open become libbpf's or the kernel's own.
-    init(_ given: MapSpec) throws(Failure) {
+    ///
+    /// `types` is the descriptor of the object's types in the kernel.
+    init(_ given: MapSpec, types: Int32?) throws(Failure) {
         var spec = given
         switch spec.type {
         case .perfEventArray:
@@ -41,7 +43,8 @@ final class KernelMapHolder {
                 flags: spec.flags,
                 innerMap: inner?.map.descriptor,
                 extra: spec.extra,
-                name: spec.name
+                name: spec.name,
+                types: types.flatMap { MapTypes(spec, types: $0) }
             )
             if let contents = spec.contents {
                 let status = map.update([0, 0, 0, 0], contents)

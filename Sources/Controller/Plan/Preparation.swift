@@ -1,5 +1,6 @@
 import CSession
 package import ISA
+import Kernel
 import Loader
 import Verifier
 import VerifierInput
@@ -36,12 +37,22 @@ enum Preparation {
         case .kernel: isInProcess = false
         }
         do {
-            return try program.relocated(local: local, target: KernelTypes.shared, isInProcess: isInProcess)
+            return try program.relocated(
+                local: local,
+                target: kernelTypes(of: object),
+                isInProcess: isInProcess
+            )
         } catch { throw Failure(error) }
     }
 
-    /// Where the running kernel has the fields of a task that programs read; zeros where no program asks for it.
-    static func taskLayout(for programs: [ProgramSpec]) -> csession_task {
+    /// What CO-RE relocates to: what the object was loaded with, the running kernel's types, or where there are none the
+    /// built-in ones.
+    private static func kernelTypes(of object: ObjectSpec) -> BTF {
+        object.kernelTypes ?? KernelTypes.shared ?? BTF.builtin
+    }
+
+    /// Where the kernel has the fields of a task that programs read; zeros where no program asks for it.
+    static func taskLayout(for programs: [ProgramSpec], of object: ObjectSpec) -> csession_task {
         var task = csession_task()
         let asks = programs.contains { program in
             program.instructions.contains {
@@ -49,7 +60,7 @@ enum Preparation {
             }
         }
         guard asks else { return task }
-        let types = KernelTypes.shared
+        let types = kernelTypes(of: object)
         let found = types.types(named: "task_struct").lazy.compactMap { types[$0] }.first { $0.kind == .structure }
         guard let type = found else { return task }
         for index in 0..<type.count {
@@ -98,12 +109,4 @@ extension TaskField {
         case .exitCode: task.exit_code = offset
         }
     }
-}
-
-/// The kernel's types, read once; the built-in ones where there are none.
-private enum KernelTypes {
-    static let shared: BTF = {
-        guard case .success(let bytes) = readFile("/sys/kernel/btf/vmlinux") else { return BTF.builtin }
-        return (try? BTF(bytes, name: "/sys/kernel/btf/vmlinux")) ?? BTF.builtin
-    }()
 }

@@ -58,7 +58,7 @@ package struct SessionAssembly {
         permissions = policy.permissions
         if !policy.verifies { warn(.unverified(refused)) }
         try addMaps(usedBy: ready.map(\.1))
-        builder.task = Preparation.taskLayout(for: ready.map(\.1))
+        builder.task = Preparation.taskLayout(for: ready.map(\.1), of: object)
         for (index, program) in ready { programIndices[index] = try add(program) }
     }
 

@@ -31,7 +31,7 @@ package struct Run {
     private func run(_ given: RunOptions) throws(Failure) -> Int32 {
         var options = given
         let installation = Installation.current
-        var object = try LoadedProgram.load(options.program, events: options.events, installation)
+        var object = try LoadedProgram.load(options.program, events: options.events, types: options.types, installation)
         let recipe = Recipe.matching(object)
         let own = try ProgramArguments(
             options.rest,
@@ -136,17 +136,30 @@ extension RunOptions {
     package static let longOptions = [
         "--attach", "--set", "--interval", "--count", "--duration", "--format", "--json", "--output", "--quiet",
         "--verbose", "--strict", "--ready-fd", "--top", "--older", "--combined-only", "--no-verify", "--strict-leaks",
-        "--allow-write", "--allow-override",
+        "--allow-write", "--allow-override", "--btf",
         "--follow-fork", "--follow-exec", "--event", "--backend", "--pid", "--help", "--version",
     ]
 }
 
 /// An object by any of its names: file, source or tool.
 package enum LoadedProgram {
-    /// `events` are structs that a source's BTF is to have.
+    /// `events` are structs that a source's BTF is to have; `types` is a file with the types of another kernel.
     package static func load(
         _ word: String,
         events: [EventChoice] = [],
+        types: String? = nil,
+        _ installation: Installation
+    ) throws(Failure) -> ObjectSpec {
+        var object = try load(word, events, installation)
+        if let types {
+            do { object.kernelTypes = try BTF.load(path: types) } catch { throw Failure(error) }
+        }
+        return object
+    }
+
+    private static func load(
+        _ word: String,
+        _ events: [EventChoice],
         _ installation: Installation
     ) throws(Failure) -> ObjectSpec {
         switch try installation.find(word) {

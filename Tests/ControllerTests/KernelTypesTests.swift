@@ -1,0 +1,85 @@
+import Foundation
+import Testing
+
+private let source = """
+    #include "vmlinux.h"
+    #include <bpf/bpf_helpers.h>
+    extern int not_for_kernels __attribute__((weak, section(".ksyms")));
+    struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 8); __type(key, int); __type(value, long); }
+        numbers SEC(".maps");
+    struct { __uint(type, BPF_MAP_TYPE_TASK_STORAGE); __uint(map_flags, 1); __type(key, int); __type(value, long); }
+        tasks SEC(".maps");
+    struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } events SEC(".maps");
+    struct event { long sum, rounds, kept; };
+    struct event *unused;
+    static long add(void *map, int *key, long *value, struct event *e) { e->sum += *value; return 0; }
+    static long round(unsigned index, struct event *e) { e->rounds += index; return index == 4; }
+    __attribute__((noinline)) long twice(long value) { return 2 * value; }
+    SEC("tp/sched/sched_process_exit") int on_exit(void *c) {
+        struct event e = {};
+        for (int i = 0; i < 8; i++) {
+            int key = i;
+            long value = twice(i);
+            bpf_map_update_elem(&numbers, &key, &value, 0);
+        }
+        bpf_for_each_map_elem(&numbers, add, &e, 0);
+        bpf_loop(10, round, &e, 0);
+        long *kept = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 1);
+        if (kept) e.kept = ++*kept;
+        bpf_ringbuf_output(&events, &e, sizeof e, 0);
+        return 0;
+    }
+    char LICENSE[] SEC("license") = "GPL";
+
+    """
+
+private let special = """
+    #include "vmlinux.h"
+    #include <bpf/bpf_helpers.h>
+    struct element { struct bpf_spin_lock lock; struct bpf_timer timer; long count; };
+    struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, struct element); }
+        elements SEC(".maps");
+    static int ring(void *map, int *key, struct element *e) { return 0; }
+    SEC("tc") int on_packet(struct __sk_buff *skb) {
+        int key = 0;
+        struct element *e = bpf_map_lookup_elem(&elements, &key);
+        if (!e) return 0;
+        bpf_spin_lock(&e->lock);
+        e->count++;
+        bpf_spin_unlock(&e->lock);
+        bpf_timer_init(&e->timer, &elements, 1);
+        bpf_timer_set_callback(&e->timer, ring);
+        return 0;
+    }
+    char LICENSE[] SEC("license") = "GPL";
+
+    """
+
+/// Programs that the kernel takes only with the object's types.
+@Suite(
+    .enabled(if: Files.shared != nil, "dist/ has not been built: make build"),
+    .enabled(if: geteuid() == 0, "programs in the kernel are for root here")
+)
+struct KernelTypesTests {
+    private func write(_ name: String, _ text: String) throws -> String {
+        let path = try #require(Files.shared).directory + "/\(name).bpf.c"
+        try text.write(toFile: path, atomically: true, encoding: .utf8)
+        return path
+    }
+
+    @Test func callbacksGlobalFunctionsAndStorage() throws {
+        let files = try #require(Files.shared)
+        let result = try files.run([try write("callbacks", source), "-j", "-q", "--", "true"])
+        try #require(result.status == 0, "\(result.errors)")
+        let lines = result.output.split(separator: "\n").filter { $0.contains("\"type\":\"record\"") }
+        #expect(!lines.isEmpty)
+        // 2 * (0 + … + 7); 0 + … + 4; the first look at a thread that ends.
+        #expect(lines.allSatisfy { $0.contains(#""fields":{"sum":56,"rounds":10,"kept":1}"#) }, "\(lines)")
+    }
+
+    @Test func spinLocksAndTimersCanBeAskedFor() throws {
+        let files = try #require(Files.shared)
+        let result = try files.run(["check", "--kernel", try write("special", special)])
+        #expect(result.output.contains("kernel: accepted"), "\(result.output)\(result.errors)")
+    }
+}
