@@ -16,20 +16,32 @@ package enum KernelFeatures {
         _ = try KernelLink.kprobes(program, functions: ["__x64_sys_getpgid"], isReturn: false)
     }
 
-    /// Links on many places of a file at once.
+    /// Links on many places of a file at once, for all threads of a process.
     package static let uprobeMulti = answer { () throws(KernelError) in
         let program = try nothing(AttachType.uprobeMulti)
         // A directory, which only kernels that have such links find out (bpf_uprobe_multi_link_attach).
+        try refusal(of: program, pid: nil, is: EBADF)
+        // The first of them took a process's number for one thread's (fixed in 6.10); they did not look at numbers that no
+        // process can have before they looked at the path.
+        try refusal(of: program, pid: -1, is: EINVAL)
+    }
+
+    private static func refusal(
+        of program: borrowing KernelProgram,
+        pid: Int32?,
+        is expected: Int32
+    ) throws(KernelError) {
         do throws(KernelError) {
             _ = try KernelLink.uprobes(
                 program,
                 path: "/",
                 places: [KernelLink.FilePlace(offset: 0)],
                 isReturn: false,
-                pid: nil
+                pid: pid
             )
         } catch {
-            if error.errno != EBADF { throw error }
+            if error.errno == expected { return }
+            throw error.errno == EBADF ? KernelError(call: error.call, errno: ENOENT) : error
         }
     }
 

@@ -333,6 +333,16 @@ struct StaticProbeTests {
         #expect(records == (0..<4).map { ["first": -$0, "second": 77, "third": 2 * $0, "count": 3] })
     }
 
+    @Test func countersMustBeInTheFile() throws {
+        let files = try #require(Files.shared)
+        let result = try files.run([
+            "\(files.directory)/k-staticcounted.bpf.c", "--backend", "kernel", "--", "\(files.directory)/shop",
+        ])
+        #expect(result.errors.contains("error[U409]: static probe 'shop:counted' in "), "\(result.errors)")
+        #expect(result.errors.contains("its semaphore is not among the file's bytes"))
+        #expect(result.status == 69)
+    }
+
     @Test(arguments: [
         ("staticmissing", "error[U201]: no static probe 'shop:sael' in ", "help: did you mean 'shop:sale'?"),
         (

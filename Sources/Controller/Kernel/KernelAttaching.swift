@@ -222,7 +222,8 @@ final class KernelAttaching {
         guard Glob.isPattern(pattern) else { return [pattern] }
         let glob = Glob(pattern)
         if let trace = try? traceFiles(), let known = trace.files.tracedFunctions() {
-            return Set(known.filter { glob.matches($0) }).sorted()
+            // Functions of the kernel that are gone: start-up code, and weak ones that others replaced.
+            return Set(known.filter { glob.matches($0) && !$0.hasPrefix("__ftrace_invalid_address") }).sorted()
         }
         return Set(KernelSymbols.shared.functions { glob.matches($0) }).sorted()
     }

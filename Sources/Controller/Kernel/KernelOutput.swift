@@ -157,6 +157,7 @@ final class KernelOutput {
         if sink.format == .json, !isHistogram {
             return try emit("map") { data in
                 data.member("name", spec.name)
+                if isLimited { data.member("omitted", ranked.count - top) }
                 data.key("entries")
                 data.array { list in
                     for element in shown {

@@ -89,7 +89,8 @@ extension KernelAttaching {
             var places: [KernelLink.FilePlace] = []
             for probe in found {
                 guard let offset = symbols.fileOffset(of: probe.address) else { continue }
-                let counter = probe.semaphore == 0 ? 0 : symbols.fileOffset(of: probe.semaphore) ?? 0
+                let counter = probe.semaphore == 0 ? 0 : symbols.fileOffset(of: probe.semaphore)
+                guard let counter else { throw .counterNotInFile(place.symbol, path: path) }
                 places.append(
                     KernelLink.FilePlace(offset: offset, counter: counter, cookie: try holder.specification(of: probe))
                 )

@@ -58,7 +58,8 @@ final class KernelStacks {
             addresses = found
         }
         switch kind {
-        case .kernel: return addresses.enumerated().map { .frame(number: $0, Self.kernelFrame($1)) }
+        case .kernel:
+            return addresses.enumerated().map { .frame(number: $0, Self.kernelFrame($1, isReturnAddress: $0 > 0)) }
         case .user:
             if let pid { look(at: pid) }
             let maps = pid.flatMap { processes[$0]?.maps }
@@ -83,12 +84,14 @@ final class KernelStacks {
         }
     }
 
-    private static func kernelFrame(_ address: UInt64) -> Frame {
-        let symbol = KernelSymbols.shared.symbol(at: address)
+    /// A call may be a function's last instruction: the address behind it is another's.
+    private static func kernelFrame(_ address: UInt64, isReturnAddress: Bool) -> Frame {
+        let back: UInt64 = isReturnAddress ? 1 : 0
+        let symbol = KernelSymbols.shared.symbol(at: address &- back)
         return Frame(
             address: address,
             function: symbol?.name,
-            offset: symbol?.offset ?? 0,
+            offset: symbol.map { $0.offset + back } ?? 0,
             module: symbol == nil ? nil : symbol?.module ?? "kernel"
         )
     }

@@ -81,6 +81,16 @@ extension Failure {
         )
     }
 
+    package static func counterNotInFile(_ probe: String, path: String) -> Failure {
+        Failure(
+            .noKernelHook,
+            "static probe '\(probe)' in \(path) cannot be counted up by the kernel",
+            why:
+                "its semaphore is not among the file's bytes, by which the kernel finds it (perf_event_open(2), ref_ctr_offset)",
+            help: "semaphores belong into the section .probes, as those of dtrace(1) are"
+        )
+    }
+
     package static func countedProbe(_ program: String, name: String) -> Failure {
         Failure(
             .noKernelHook,
