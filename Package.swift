@@ -171,7 +171,7 @@ let testTargets: [Target] = [
     tests("JIT", ["ISA", "Runtime", "UBPFVM", "CSession", "CRuntime", "CCapstone"]),
     tests("Verifier", ["ISA", "Kernel"]),
     tests("Loader", ["ISA"], exclude: ["Fixtures"]),
-    tests("Kernel", ["ISA"]),
+    tests("Kernel", ["ISA", "Loader"]),
     tests("Symbols"),
     tests("Planner", ["Symbols", "CCapstone"]),
     tests("Inject", ["CLinux", "Symbols", "inject-driver"], exclude: ["Fixtures"]),

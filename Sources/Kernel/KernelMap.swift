@@ -62,7 +62,12 @@ package struct KernelMap: ~Copyable {
         attributes.put(extra, at: 64)
         let result = BPF.call(.mapCreate, &attributes)
         guard result >= 0 else { throw KernelError(call: "bpf(MAP_CREATE)", errno: Int32(-result)) }
-        descriptor = Int32(result)
+        self.init(adopting: Int32(result), type: type, keySize: keySize, valueSize: valueSize)
+    }
+
+    /// Owns the descriptor of a map from now on.
+    init(adopting descriptor: Int32, type: MapType, keySize: Int, valueSize: Int) {
+        self.descriptor = descriptor
         self.keySize = keySize
         switch type {
         case .perCPUArray, .perCPUHash, .lruPerCPUHash, .perCPUCgroupStorage:

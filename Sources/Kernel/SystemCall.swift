@@ -29,10 +29,14 @@ enum BPF {
         case mapDelete = 3
         case mapNextKey = 4
         case programLoad = 5
+        case objectPin = 6
+        case objectGet = 7
         case programTestRun = 10
+        case objectInfo = 15
         case rawTracepointOpen = 17
         case typesLoad = 18
         case mapFreeze = 22
+        case mapLookupBatch = 24
         case linkCreate = 28
         case iteratorCreate = 33
     }

@@ -18,6 +18,7 @@ struct MapDefinition {
     /// Offset in bytes of `values` in the definition, where relocations name the elements.
     private(set) var valuesOffset: Int?
     private(set) var inner: InnerMapSpec?
+    private(set) var isPinned = false
     private(set) var notes: [String] = []
 
     /// - Parameter type: the struct that defines the map.
@@ -48,7 +49,9 @@ struct MapDefinition {
             _ = try number(member, name)
             notes.append("map '\(map)': numa_node is ignored")
         case "pinning":
-            if try number(member, name) != 0 { notes.append("map '\(map)': pinning is ignored") }
+            let kind = try number(member, name)
+            guard kind <= 1 else { throw .badMap(map, "pinning \(kind) is neither none (0) nor by name (1)") }
+            isPinned = kind == 1
         case "key_size": try setSize(&keySize, Int(number32(member, name)), "key")
         case "value_size": try setSize(&valueSize, Int(number32(member, name)), "value")
         case "key":

@@ -157,7 +157,8 @@ private struct ObjectLoader {
                     contents: nil,
                     isReadOnly: false,
                     variables: [],
-                    innerMap: definition.inner
+                    innerMap: definition.inner,
+                    isPinned: definition.isPinned
                 )
             )
             if let offset = definition.valuesOffset {

@@ -12,7 +12,7 @@ package struct ObjectSpec: Sendable {
     package var btf: BTF?
     /// Types that CO-RE relocates to instead of the running kernel's (libbpf's `btf_custom_path`).
     package var kernelTypes: BTF?
-    /// Things worth telling the user that are no errors: ignored pinning, unknown sections.
+    /// Things worth telling the user that are no errors: unknown sections.
     package var notes: [String]
 }
 
@@ -36,6 +36,8 @@ package struct MapSpec: Equatable, Sendable {
     /// Variables of global data, for `const volatile` options.
     package var variables: [VariableSpec]
     package var innerMap: InnerMapSpec?
+    /// In the kernel: kept by its name in the BPF filesystem, for others and for the next run (`LIBBPF_PIN_BY_NAME`).
+    package var isPinned = false
     /// What the elements of a map of maps or an array of programs are at first.
     package var initialElements: [InitialElement] = []
 

@@ -82,4 +82,39 @@ struct KernelTypesTests {
         let result = try files.run(["check", "--kernel", try write("special", special)])
         #expect(result.output.contains("kernel: accepted"), "\(result.output)\(result.errors)")
     }
+
+    /// The second run goes on where the first ended.
+    @Test(.enabled(if: access("/sys/fs/bpf", W_OK) == 0, "no BPF filesystem is mounted"))
+    func pinnedMaps() throws {
+        let files = try #require(Files.shared)
+        let name = "ubpf_pin_\(getpid())"
+        defer { unlink("/sys/fs/bpf/\(name)") }
+        func source(entries: Int) -> String {
+            """
+            #include "vmlinux.h"
+            #include <bpf/bpf_helpers.h>
+            struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, \(entries)); __type(key, int); __type(value, long);
+                __uint(pinning, 1); } \(name) SEC(".maps");
+            SEC("tp/sched/sched_process_exit") int on_exit(void *c) {
+                int key = 0;
+                long one = 1, *v = bpf_map_lookup_elem(&\(name), &key);
+                if (v) __sync_fetch_and_add(v, 1); else bpf_map_update_elem(&\(name), &key, &one, 0);
+                return 0;
+            }
+            char LICENSE[] SEC("license") = "GPL";
+
+            """
+        }
+        func count() throws -> Int {
+            let result = try files.run([try write("pinned", source(entries: 8)), "-j", "-q", "--", "true"])
+            let found = result.output.firstMatch(of: /"key":0,"value":([0-9]+)/)
+            return try #require(found.flatMap { Int($0.1) }, "\(result.output)\(result.errors)")
+        }
+        let first = try count()
+        #expect(first >= 1)
+        #expect(try count() > first)
+        let other = try files.run([try write("pinned", source(entries: 9)), "--", "true"])
+        #expect(other.errors.contains("another kind of map is pinned at /sys/fs/bpf/\(name)"), "\(other.errors)")
+        #expect(other.status == 69)
+    }
 }

@@ -3,6 +3,7 @@ import ISA
 import Testing
 
 @testable import Kernel
+@testable import Loader
 
 private let root = Comment("the kernel's bpf(2) is for root here")
 
@@ -73,13 +74,81 @@ private let root = Comment("the kernel's bpf(2) is for root here")
         #expect(map.update(key, [1, 0, 0, 0]) == -Int64(EPERM))
     }
 
+    /// All at once and one by one give the same, whatever the number of elements and of CPUs.
+    @Test(
+        .enabled(if: geteuid() == 0, root),
+        arguments: [MapType.hash, .lruHash, .array, .perCPUHash, .perCPUArray, .lpmTrie]
+    )
+    func allEntries(type: MapType) throws {
+        for count in [0, 1, 4096, 9000] {
+            let map = try KernelMap(
+                type: type,
+                keySize: type == .lpmTrie ? 8 : 4,
+                valueSize: 8,
+                maxEntries: 10_000,
+                flags: type == .lpmTrie ? 1 : 0
+            )
+            for index in 0..<count {
+                let number = (0..<4).map { UInt8(truncatingIfNeeded: index >> (8 * $0)) }
+                let key = type == .lpmTrie ? [32, 0, 0, 0] + number : number
+                #expect(map.update(key, [UInt8](repeating: UInt8(index % 251), count: map.valueSize)) == 0)
+            }
+            var one: [[UInt8]: [UInt8]] = [:]
+            var key = try map.nextKey(nil)
+            while let present = key {
+                one[present] = try map.lookup(present)
+                key = try map.nextKey(present)
+            }
+            let all = try #require(try map.allEntries())
+            #expect(all.count == one.count)
+            #expect(one.count == (type == .array || type == .perCPUArray ? 10_000 : count))
+            #expect(all.allSatisfy { one[$0.key] == $0.value })
+        }
+        let ring = try KernelMap(type: .ringBuffer, keySize: 0, valueSize: 0, maxEntries: 4096)
+        #expect(try ring.allEntries() == nil)
+    }
+
+    @Test(
+        .enabled(if: geteuid() == 0, root),
+        .enabled(if: access(KernelMap.pinDirectory, W_OK) == 0, "no BPF filesystem is mounted")
+    )
+    func pinnedMapsOutliveTheirMakers() throws {
+        let path = "\(KernelMap.pinDirectory)/ubpf_test_\(getpid())"
+        defer { unlink(path) }
+        var spec = MapSpec(
+            name: "m",
+            type: .hash,
+            keySize: 4,
+            valueSize: 8,
+            maxEntries: 10,
+            flags: 0,
+            contents: nil,
+            isReadOnly: false,
+            variables: []
+        )
+        if try KernelMap.pinned(path, as: spec) != nil { Issue.record("\(path) is there") }
+        do {
+            let map = try KernelMap(type: .hash, keySize: 4, valueSize: 8, maxEntries: 10)
+            #expect(map.update([1, 0, 0, 0], [7, 0, 0, 0, 0, 0, 0, 0]) == 0)
+            try map.pin(path)
+            #expect(throws: KernelError.self) { try map.pin(path) }
+        }
+        let pinned = try KernelMap.pinned(path, as: spec)
+        let again = try pinned?.lookup([1, 0, 0, 0])
+        #expect(again == [7, 0, 0, 0, 0, 0, 0, 0])
+        spec.valueSize = 16
+        #expect { _ = try KernelMap.pinned(path, as: spec) } throws: {
+            ($0 as? KernelError)?.description.contains("another kind of map is pinned at \(path)") == true
+        }
+    }
+
     @Test func whatNoKernelMakes() {
         #expect(throws: KernelError.self) { _ = try KernelMap(type: .hash, keySize: 0, valueSize: 0, maxEntries: 0) }
     }
 }
 
-/// Attached programs, and what they send; getppid(2) is called by hardly anybody else.
-@Suite(.enabled(if: geteuid() == 0, root)) struct KernelLinkTests {
+/// Attached programs, and what they send; getppid(2) is called by nobody else in this process, one at a time.
+@Suite(.serialized, .enabled(if: geteuid() == 0, root)) struct KernelLinkTests {
     /// Writes 42 to a ring buffer at each hit, where the caller is this process.
     private func ringWriter(_ map: borrowing KernelMap) -> [Instruction] {
         [

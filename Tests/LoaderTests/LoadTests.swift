@@ -64,7 +64,8 @@ import Testing
         #expect(try map("calls").initialElements == [.init(index: 1, value: .program("tail"))])
         #expect([try map("events").keySize, try map("events").maxEntries] == [0, 4096])
         #expect(spec.license == "Dual BSD/GPL")
-        #expect(spec.notes.contains("map 'hash': pinning is ignored"))
+        #expect(hash.isPinned)
+        #expect(try !map("stacks").isPinned)
     }
 
     @Test(arguments: Compiler.installed)

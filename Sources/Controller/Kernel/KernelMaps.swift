@@ -35,6 +35,11 @@ final class KernelMapHolder {
         self.spec = spec
         do throws(KernelError) {
             let inner = try Self.template(spec.innerMap)
+            let path = "\(KernelMap.pinDirectory)/\(spec.name)"
+            if spec.isPinned, let pinned = try KernelMap.pinned(path, as: spec) {
+                map = pinned
+                return
+            }
             map = try KernelMap(
                 type: spec.type,
                 keySize: spec.keySize,
@@ -51,6 +56,7 @@ final class KernelMapHolder {
                 guard status >= 0 else { throw KernelError(call: "bpf(MAP_UPDATE_ELEM)", errno: Int32(-status)) }
             }
             if spec.isReadOnly { try map.freeze() }
+            if spec.isPinned { try map.pin(path) }
         } catch { throw .kernelMapFailed(spec.name, error.description) }
     }
 
@@ -111,6 +117,7 @@ final class KernelMapHolder {
         let isArray = spec.type == .array || spec.type == .perCPUArray
         var result: [(key: [UInt8], value: [UInt8])] = []
         do throws(KernelError) {
+            if let all = try map.allEntries() { return isArray ? all.filter { $0.value.contains { $0 != 0 } } : all }
             var key = try map.nextKey(nil)
             var visited = 0
             while let present = key, visited <= spec.maxEntries {

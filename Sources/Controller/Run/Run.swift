@@ -65,6 +65,9 @@ package struct Run {
         let assembly = try SessionAssembly(object, programs: plan.requests.map(\.program), policy: policy) {
             messages.warning($0)
         }
+        for map in object.maps where map.isPinned && assembly.maps[map.name] != nil {
+            messages.detail("map '\(map.name)' is in the memory of the processes, and not pinned")
+        }
         let loop = try EventLoop.make(interval: options.interval, duration: options.duration, hasRings: true)
         let listener = options.followsExec ? try Listener() : nil
         let follow = Self.name(of: listener)
