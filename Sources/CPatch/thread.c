@@ -171,9 +171,10 @@ int32_t cpatch_adopt_child(void) {
     uint64_t wiped = 0;
     // The child of a follow is alone at first; should it have made threads already, one of them does this.
     if (!__atomic_compare_exchange_n(present, &wiped, 2, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) return *present == 1;
-    cpatch_the_process.pid = (uint64_t)cruntime_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0);
-    // The first process of a namespace. A filter for system calls may be in force: nobody else asks here.
-    if (cpatch_the_process.pid == 1) cruntime_find_namespace();
+    cpatch_the_process.pid = id(SYS_getpid);
+    // Its parent is of another PID namespace: that made it after unshare or setns. A filter for system calls may be in force, so
+    // nobody else asks what the namespace is.
+    if (id(SYS_getppid) == 0) cruntime_find_namespace();
     cruntime_fetch_from((uint32_t)cpatch_the_process.pid);
     cpatch_the_process.epoch++;
     atomic_store(&visitors, 0);

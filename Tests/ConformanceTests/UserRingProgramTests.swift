@@ -127,6 +127,37 @@ import UBPFVM
         }
     }
 
+    /// Of other PID namespaces nobody knows who lives: a consumer and a producer that stand still for two seconds are given up.
+    @Test func otherNamespaces() throws {
+        var (fixture, producer) = try make()
+        let ring = MapView(fixture.open(), 1)
+        let foreign = UInt32(3 << 22) ^ cruntime_namespace_mark() | 77
+        let lock = ring.word(MetaOffset.ringLock)
+        func age(_ note: UInt64) { ring.quad(note + 8).pointee -= 2_100_000_000 }
+        #expect(producer.push(bytes(1)) == 0)
+        lock.pointee = foreign
+        for _ in 0..<2 { #expect(try drain(fixture)[0] == -16) }
+        // Another one, and the same one again after it has given the lock back, begin anew.
+        age(MetaOffset.drainSeen)
+        lock.pointee = foreign + 1
+        #expect(try drain(fixture)[0] == -16)
+        lock.pointee = 0
+        #expect(try drain(fixture) == [1, 1, 1, 0])
+        #expect(ring.quad(MetaOffset.drainSeen).pointee == 0)
+        lock.pointee = foreign + 1
+        #expect(try drain(fixture)[0] == -16)
+        age(MetaOffset.drainSeen)
+        #expect(producer.push(bytes(2)) == 0)
+        #expect(try drain(fixture) == [1, 2, 1, 0])
+        #expect(lock.pointee == 0)
+        let record = try #require(producer.reserve(8).record)
+        record.bytes.baseAddress?.storeBytes(of: foreign, toByteOffset: -4, as: UInt32.self)
+        #expect(producer.push(bytes(3)) == 0)
+        for _ in 0..<2 { #expect(try drain(fixture)[0] == 0) }
+        age(MetaOffset.recordSeen)
+        #expect(try drain(fixture) == [1, 3, 1, 0])
+    }
+
     /// A drain inside a drain, and a run that ends in a trap in the middle of one.
     @Test func inside() throws {
         let nested: [Statement] = [

@@ -46,6 +46,10 @@ enum MetaOffset {
     static var consumer: UInt64 { @_noLocks get { 64 } }
     /// `u64`, user rings: where the record behind the one at hand begins.
     static var taken: UInt64 { @_noLocks get { 72 } }
+    /// `u64, u64`, user rings: a consumer of another PID namespace that a drain has found, and when; 0 since another one was.
+    static var drainSeen: UInt64 { @_noLocks get { 32 } }
+    /// `u64, u64`, user rings: 1 + the position of a busy record of such a producer, and when.
+    static var recordSeen: UInt64 { @_noLocks get { 48 } }
     static var ringSize: UInt64 { @_noLocks get { 128 } }
 }
 

@@ -14,6 +14,26 @@ extension MapView {
     /// Records that one drain looks at, at most (`BPF_MAX_USER_RINGBUF_SAMPLES`).
     private static var drainLimit: UInt32 { @_noLocks get { 128 << 10 } }
 
+    /// How long somebody of another PID namespace may keep the others waiting, in nanoseconds: nobody knows whether he lives.
+    private static var foreignPatience: UInt64 { @_noLocks get { 2_000_000_000 } }
+
+    /// Whether nobody has to wait for `owner` any more: it is gone, or of another namespace and has stood still for long.
+    ///
+    /// `mark` is what stands, which the private part keeps at `note` with the time.
+    @_noLocks
+    private func hasLeft(_ owner: UInt32, _ mark: UInt64, _ note: UInt64) -> Bool {
+        let state = cruntime_owner_state(owner)
+        if state != 2 { return state == 1 }
+        let now = cruntime_monotonic_ns()
+        if unsafe cruntime_load64(quad(note)) != mark {
+            unsafe cruntime_store64(quad(note &+ 8), now)
+            unsafe cruntime_store64(quad(note), mark)
+            return false
+        }
+        // Clocks of other time namespaces may be ahead.
+        return unsafe Int64(bitPattern: now &- cruntime_load64(quad(note &+ 8))) > Int64(Self.foreignPatience)
+    }
+
     /// The run becomes the ring's consumer until `endDrain`: 0, or a negated errno value.
     ///
     /// One run drains one ring at a time; the kernel allows others inside the callback.
@@ -27,10 +47,13 @@ extension MapView {
         if unsafe cruntime_cas32(lock, 0, tid) == 0 {
             // What this thread left behind, or a dead one.
             let owner = unsafe cruntime_load32(lock)
-            if owner != tid, unsafe cruntime_owner_state(owner) != 1 || cruntime_cas32(lock, owner, tid) == 0 {
+            if owner != tid,
+                unsafe !hasLeft(owner, UInt64(owner), MetaOffset.drainSeen) || cruntime_cas32(lock, owner, tid) == 0
+            {
                 return Failure.busy
             }
         }
+        unsafe cruntime_store64(quad(MetaOffset.drainSeen), 0)
         unsafe context.pointee.drain = UInt64(UInt(bitPattern: lock))
         unsafe context.pointee.effects |= UInt64(CRUNTIME_DRAINS.rawValue)
         return 0
@@ -66,9 +89,9 @@ extension MapView {
             if !skips, word & RingHeader.busy != 0 {
                 // A producer that has died will not finish it.
                 let owner = unsafe header[1]
-                guard owner != 0, cruntime_owner_state(owner) == 1, unsafe cruntime_load32(header) == word else {
-                    return 0
-                }
+                guard owner != 0, hasLeft(owner, position | 1, MetaOffset.recordSeen),
+                    unsafe cruntime_load32(header) == word
+                else { return 0 }
                 skips = true
             }
             unsafe cruntime_store64(quad(MetaOffset.taken), position &+ total)
