@@ -86,7 +86,7 @@ func addPlan(
     let plan = unsafe PlanView(UnsafePointer(base))
     var record: UnsafeMutablePointer<cpatch_plan>?
     do throws(AgentError) {
-        do throws(SessionError) {
+        do throws(SessionDamage) {
             unsafe try plan.validate(size: Int(size), session: sessionView(session))
         } catch {
             throw AgentError(.session)
@@ -303,7 +303,7 @@ private func map(_ files: Descriptors, into session: UnsafeMutablePointer<cpatch
     }
     unsafe session.pointee.shared = unsafe shared
     let view = unsafe sessionView(session)
-    do throws(SessionError) {
+    do throws(SessionDamage) {
         try unsafe view.validate(
             imageSize: Int(session.pointee.image_size),
             sharedSize: Int(session.pointee.shared_size)

@@ -71,6 +71,7 @@ package struct LiveSession: ~Copyable {
             shared: shared.base.assumingMemoryBound(to: UInt8.self)
         )
         do { try view.validate(imageSize: image.size, sharedSize: shared.size) } catch {
+            let error = SessionError(error)
             throw Failure.damagedSession("\(error.subject): \(error.message)")
         }
         let file = try open(place.owner, place.descriptors.notes, O_RDWR)

@@ -31,24 +31,24 @@ package struct PlanView {
 
     /// Refuses what is not a whole plan for `session`; every offset that is used later is checked here.
     @_optimize(size)
-    package func validate(size: Int, session: SessionView) throws(SessionError) {
-        guard size >= MemoryLayout<csession_plan>.size else { throw .damaged("plan", "it is \(size) bytes long") }
+    package func validate(size: Int, session: SessionView) throws(SessionDamage) {
+        guard size >= MemoryLayout<csession_plan>.size else { throw SessionDamage(.plan, .tooShort, UInt64(size)) }
         let header = unsafe self.header.pointee
         let image = unsafe session.header.pointee
         guard header.magic == CSESSION_PLAN_MAGIC, header.version == CSESSION_VERSION else {
-            throw .damaged("plan", "it does not start with the plan magic and version \(CSESSION_VERSION)")
+            throw SessionDamage(.plan, .noMagic)
         }
-        guard header.session_id == image.session_id else { throw .damaged("plan", "it belongs to another session") }
-        guard header.size <= UInt64(size) else { throw .damaged("plan", "\(size) bytes of \(header.size)") }
+        guard header.session_id == image.session_id else { throw SessionDamage(.plan, .otherSession) }
+        guard header.size <= UInt64(size) else { throw SessionDamage(.plan, .cutOff, UInt64(size), header.size) }
         // No array: this also runs where nothing may be allocated.
         try check(header.sites_offset, header.site_count, MemoryLayout<csession_site>.stride, header.size)
         try check(header.probes_offset, header.probe_count, MemoryLayout<csession_probe>.stride, header.size)
         try check(header.fixups_offset, header.fixup_count, MemoryLayout<csession_fixup>.stride, header.size)
         guard fits(header.code.offset, header.code.size, 1, in: header.size) else {
-            throw .damaged("plan", "its code at \(header.code.offset) ends beyond \(header.size)")
+            throw SessionDamage(.plan, .table, header.code.offset, header.size)
         }
         guard UInt64(header.first_statistic) + UInt64(header.probe_count) <= UInt64(image.statistics_capacity) else {
-            throw .damaged("plan", "its probes count beyond the statistics")
+            throw SessionDamage(.plan, .statistics)
         }
         for index in 0..<Int(header.site_count) {
             let it = unsafe site(index).pointee
@@ -56,19 +56,19 @@ package struct PlanView {
             guard UInt64(it.code_offset) + UInt64(it.code_size) <= header.code.size,
                 UInt64(it.first_fixup) + UInt64(it.fixup_count) <= UInt64(header.fixup_count),
                 probes <= UInt64(header.probe_count)
-            else { throw .damaged("plan", "site \(index) lies outside its tables") }
+            else { throw SessionDamage(.plan, .site, UInt64(index)) }
         }
         for index in 0..<Int(header.probe_count) {
             let it = unsafe probe(index).pointee
             guard it.program < image.program_count, it.site < header.site_count else {
-                throw .damaged("plan", "probe \(index) names no program or site")
+                throw SessionDamage(.plan, .probe, UInt64(index))
             }
         }
     }
 
-    private func check(_ offset: UInt64, _ count: UInt32, _ stride: Int, _ size: UInt64) throws(SessionError) {
+    private func check(_ offset: UInt64, _ count: UInt32, _ stride: Int, _ size: UInt64) throws(SessionDamage) {
         guard fits(offset, UInt64(count), UInt64(stride), in: size) else {
-            throw .damaged("plan", "a table at \(offset) ends beyond \(size)")
+            throw SessionDamage(.plan, .table, offset, size)
         }
     }
 }

@@ -1,3 +1,4 @@
+import CSession
 import ISA
 
 /// Why a session cannot be built or opened; every message of this part of the module is made here.
@@ -180,8 +181,38 @@ package struct SessionError: Error, Sendable {
         )
     }
 
-    static func damaged(_ segment: String, _ what: String) -> SessionError {
-        SessionError(
+    /// What is wrong with segments, in words.
+    package init(_ damage: SessionDamage) {
+        let segment =
+            switch damage.segment {
+            case .image: "image"
+            case .shared: "shared"
+            case .plan: "plan"
+            }
+        let (first, second) = (damage.first, damage.second)
+        let what =
+            switch damage.flaw {
+            case .tooShort: "it is \(first) bytes long"
+            case .cutOff: "\(first) bytes of \(second)"
+            case .noMagic: "it does not start with the magic number"
+            case .version: "version \(first), this build has \(CSESSION_VERSION)"
+            case .otherSession: "it belongs to another session"
+            case .noCPUs: "no CPU slots"
+            case .noStatistics: "no statistics"
+            case .program: "program \(first) lies outside the instructions"
+            case .table: "a table at \(first) ends beyond \(second)"
+            case .mapType: "map type \(first)"
+            case .trieKey: "an LPM trie with keys of \(first) bytes"
+            case .ringSize: "a ring of \(first) bytes"
+            case .emptyQueue: "a queue without entries"
+            case .buckets: "a map with \(first) buckets"
+            case .lock: "a lock outside of a map's values"
+            case .mapPlace: "a map lies outside the segments"
+            case .site: "site \(first) lies outside its tables"
+            case .probe: "probe \(first) names no program or site"
+            case .statistics: "its probes count beyond the statistics"
+            }
+        self.init(
             .damaged,
             segment,
             what,

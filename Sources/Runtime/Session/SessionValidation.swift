@@ -4,42 +4,42 @@ import ISA
 extension SessionView {
     /// Refuses segments that are not a whole session of this version; every offset that is used later is checked here.
     @_optimize(size)
-    package func validate(imageSize: Int, sharedSize: Int) throws(SessionError) {
+    package func validate(imageSize: Int, sharedSize: Int) throws(SessionDamage) {
         guard imageSize >= MemoryLayout<csession_image>.size else {
-            throw .damaged("image", "it is \(imageSize) bytes long")
+            throw SessionDamage(.image, .tooShort, UInt64(imageSize))
         }
         let header = unsafe self.header.pointee
         guard header.magic == CSESSION_MAGIC else {
-            throw .damaged("image", "it does not start with the session magic")
+            throw SessionDamage(.image, .noMagic)
         }
         guard header.version == CSESSION_VERSION else {
-            throw .damaged("image", "version \(header.version), this build has \(CSESSION_VERSION)")
+            throw SessionDamage(.image, .version, UInt64(header.version))
         }
         guard header.image_size <= UInt64(imageSize) else {
-            throw .damaged("image", "\(imageSize) bytes of \(header.image_size)")
+            throw SessionDamage(.image, .cutOff, UInt64(imageSize), header.image_size)
         }
         guard header.shared_size <= UInt64(sharedSize), sharedSize >= MemoryLayout<csession_shared>.size else {
-            throw .damaged("shared", "\(sharedSize) bytes of \(header.shared_size)")
+            throw SessionDamage(.shared, .cutOff, UInt64(sharedSize), header.shared_size)
         }
         guard unsafe sharedHeader.pointee.magic == CSESSION_MAGIC else {
-            throw .damaged("shared", "it does not start with the session magic")
+            throw SessionDamage(.shared, .noMagic)
         }
-        guard header.cpu_count > 0 else { throw .damaged("image", "no CPU slots") }
+        guard header.cpu_count > 0 else { throw SessionDamage(.image, .noCPUs) }
         try checkTables(header)
         for index in 0..<Int(header.map_count) { try unsafe checkMap(map(index).pointee, header) }
         for index in 0..<Int(header.program_count) {
             let it = unsafe program(index).pointee
             guard UInt64(it.first_instruction) + UInt64(it.instruction_count) <= UInt64(header.instruction_count) else {
-                throw .damaged("image", "program \(index) lies outside the instructions")
+                throw SessionDamage(.image, .program, UInt64(index))
             }
         }
     }
 
     @_optimize(size)
-    private func checkTables(_ header: csession_image) throws(SessionError) {
+    private func checkTables(_ header: csession_image) throws(SessionDamage) {
         let image = header.image_size
         let shared = header.shared_size
-        guard header.statistic_shards >= 1 else { throw .damaged("image", "no statistics") }
+        guard header.statistic_shards >= 1 else { throw SessionDamage(.image, .noStatistics) }
         let inImage: [(UInt64, UInt64, Int)] = [
             (header.maps_offset, UInt64(header.map_count), MemoryLayout<csession_map>.stride),
             (header.programs_offset, UInt64(header.program_count), MemoryLayout<csession_program>.stride),
@@ -47,7 +47,7 @@ extension SessionView {
             (header.rodata.offset, header.rodata.size, 1),
         ]
         for (offset, count, stride) in inImage where !fits(offset, count, UInt64(stride), in: image) {
-            throw .damaged("image", "a table at \(offset) ends beyond \(image)")
+            throw SessionDamage(.image, .table, offset, image)
         }
         let inShared: [(UInt64, UInt64, Int)] = [
             (
@@ -60,13 +60,13 @@ extension SessionView {
             (header.keys.offset, header.keys.size, 1),
         ]
         for (offset, count, stride) in inShared where !fits(offset, count, UInt64(stride), in: shared) {
-            throw .damaged("shared", "a table at \(offset) ends beyond \(shared)")
+            throw SessionDamage(.shared, .table, offset, shared)
         }
     }
 
     @_optimize(size)
-    private func checkMap(_ map: csession_map, _ header: csession_image) throws(SessionError) {
-        guard let family = MapFamily(number: map.type) else { throw .damaged("image", "map type \(map.type)") }
+    private func checkMap(_ map: csession_map, _ header: csession_image) throws(SessionDamage) {
+        guard let family = MapFamily(number: map.type) else { throw SessionDamage(.image, .mapType, UInt64(map.type)) }
         let buckets = UInt64(map.bucket_count)
         let stride = UInt64(map.value_stride)
         let sizes = MapSizes(map, family, cpuCount: header.cpu_count)
@@ -77,13 +77,13 @@ extension SessionView {
             needsBuckets = true
             keyRoom += MetaSize.hashNode + (map.type == 9 || map.type == 10 || map.type == taskStorageType ? 8 : 0)
             guard family == .hash || (map.key_size > 4 && map.key_size <= 4 + 256) else {
-                throw .damaged("image", "an LPM trie with keys of \(map.key_size) bytes")
+                throw SessionDamage(.image, .trieKey, UInt64(map.key_size))
             }
         case .stackTrace, .bloomFilter: needsBuckets = true
         case .ringBuffer, .perfEventArray:
             needsBuckets = false
             guard map.ring_size >= 8, map.ring_size & (map.ring_size - 1) == 0 else {
-                throw .damaged("image", "a ring of \(map.ring_size) bytes")
+                throw SessionDamage(.image, .ringSize, map.ring_size)
             }
         case .queue:
             needsBuckets = false
@@ -95,17 +95,17 @@ extension SessionView {
                 || (buckets > 0 && buckets & (buckets - 1) == 0 && UInt64(map.key_stride) >= keyRoom
                     && map.node_count > 0)
         else {
-            throw .damaged("image", "a map with \(buckets) buckets")
+            throw SessionDamage(.image, .buckets, buckets)
         }
         guard map.lock == 0 || isLockPlace(map, family) else {
-            throw .damaged("image", "a lock outside of a map's values")
+            throw SessionDamage(.image, .lock)
         }
         let storage = map.storage == CSESSION_STORAGE_IMAGE.rawValue ? header.image_size : header.shared_size
         guard fits(map.meta_offset, sizes.meta, 1, in: header.shared_size),
             fits(map.keys_offset, sizes.keys, 1, in: header.shared_size),
             fits(map.values_offset, sizes.values, 1, in: storage), sizes.values <= map.values_size || map.storage != 0,
             stride >= UInt64(family == .programArray || family == .mapArray ? 4 : map.value_size)
-        else { throw .damaged("image", "a map lies outside the segments") }
+        else { throw SessionDamage(.image, .mapPlace) }
     }
 }
 
