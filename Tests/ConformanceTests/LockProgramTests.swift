@@ -4,6 +4,7 @@ import EngineSupport
 import Foundation
 import ISA
 import Runtime
+import Synchronization
 import Testing
 import UBPFVM
 
@@ -113,6 +114,79 @@ import UBPFVM
         holder.waitUntilExit()
         #expect(try fixture.run() == 7)
         #expect(try lockWord(fixture).pointee == 0)
+    }
+
+    /// `BPF_F_LOCK`: the value changes where it is, under its lock, which nobody sees in copies.
+    @Test(arguments: [0, 1]) func updatesUnderTheLock(_ map: Int) throws {
+        let fixture = try SessionFixture(maps: Self.maps)
+        // An update of key 0 from r10-32, all of whose bits are set.
+        try fixture.add([
+            .store64(.r10, -8, 0), .loadImm64(.r1, -1), .store64(.r10, -32, .r1), .store64(.r10, -24, .r1),
+            .loadMap(.r1, Int32(map)), .mov64(.r2, .r10), .add64(.r2, -8), .mov64(.r3, .r10), .add64(.r3, -32),
+            .mov64(.r4, 4), .call(.mapUpdateElem), .exit,
+        ])
+        let view = MapView(fixture.open(), map)
+        #expect(try fixture.run() == 0)
+        let value = try #require(view.lookup([UInt32(0)], slot: 0))
+        func words() -> [UInt32] { (0..<4).map { value.load(fromByteOffset: 4 * $0, as: UInt32.self) } }
+        #expect(words() == [.max, 0, .max, .max])
+        // What a dead thread held is taken over, and given back.
+        for (index, word) in [UInt32(1), 0x3f_fff0 | cruntime_namespace_mark(), 2, 3].enumerated() {
+            value.storeBytes(of: word, toByteOffset: 4 * index, as: UInt32.self)
+        }
+        #expect(try fixture.run() == 0)
+        #expect(words() == [.max, 0, .max, .max])
+        #expect(view.lookup([UInt32(0)], slot: 0) == value)
+        // What a living one holds is not waited for without end.
+        let holder = Process()
+        holder.executableURL = URL(filePath: "/bin/sleep")
+        holder.arguments = ["100"]
+        try holder.run()
+        defer { holder.terminate() }
+        let owner = UInt32(holder.processIdentifier) | cruntime_namespace_mark()
+        for (index, word) in [UInt32(1), owner, 2, 3].enumerated() {
+            value.storeBytes(of: word, toByteOffset: 4 * index, as: UInt32.self)
+        }
+        let clock = ContinuousClock()
+        let start = clock.now
+        #expect(try fixture.run() == UInt64(bitPattern: -16))
+        let passed = clock.now - start
+        #expect(passed > .milliseconds(40) && passed < .milliseconds(500))
+        let found = words()
+        #expect(found[0] == 1 && found[1] & ~(1 << 31) == owner && found[2...] == [2, 3])
+        var frozen: UInt32 = 0
+        let user = UserMap(view, frozen: &frozen)
+        #expect(user.lookup([0, 0, 0, 0], flags: 4).status == -16)
+        // Who does not ask for the lock sees the value, and no lock.
+        #expect(user.lookup([0, 0, 0, 0]).value == [1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0])
+    }
+
+    /// Two numbers that belong together, changed and read by several at once: nobody sees one of each.
+    @Test(arguments: [0, 1]) func nobodySeesHalfOfAnUpdate(_ map: Int) throws {
+        guard SessionEngine.current == .vm else { return }
+        let fixture = try SessionFixture(maps: Self.maps)
+        nonisolated(unsafe) let view = MapView(fixture.open(), map)
+        nonisolated(unsafe) let frozen = UnsafeMutablePointer<UInt32>.allocate(capacity: 1)
+        frozen.initialize(to: 0)
+        defer { frozen.deallocate() }
+        let key: [UInt8] = [0, 0, 0, 0]
+        #expect(UserMap(view, frozen: frozen).update(key, [UInt8](repeating: 7, count: 16)) == 0)
+        let torn = Atomic<Int>(0)
+        DispatchQueue.concurrentPerform(iterations: 4) { thread in
+            let user = UserMap(view, frozen: frozen)
+            for round in 0..<20_000 {
+                if thread < 2 {
+                    let value = [UInt8](repeating: UInt8(truncatingIfNeeded: round * 2 + thread), count: 16)
+                    if user.update(key, value, flags: 4) != 0 { torn.add(1, ordering: .relaxed) }
+                } else {
+                    let (status, value) = user.lookup(key, flags: 4)
+                    let seen = Set(value.prefix(4) + value.dropFirst(8))
+                    if status != 0 || seen.count != 1 { torn.add(1, ordering: .relaxed) }
+                }
+            }
+        }
+        #expect(torn.load(ordering: .relaxed) == 0)
+        #expect(view.lookup([UInt32(0)], slot: 0)?.load(fromByteOffset: 4, as: UInt32.self) == 0)
     }
 
     /// Copies leave the lock as it is, and nobody sees it.

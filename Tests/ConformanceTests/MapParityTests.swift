@@ -22,6 +22,9 @@ import Testing
     private static let all: [MapShape] = [
         MapShape(type: .hash, entries: 50), MapShape(type: .hash, keySize: 4, valueSize: 12, entries: 1000),
         MapShape(type: .hash, keySize: 20, valueSize: 3, entries: 1, flags: 1),
+        MapShape(type: .hash, keySize: 4, valueSize: 20, entries: 12, lock: 4),
+        MapShape(type: .hash, valueSize: 8, entries: 40, flags: 1, lock: 0),
+        MapShape(type: .array, keySize: 4, valueSize: 13, entries: 12, lock: 8),
         MapShape(type: .perCPUHash, valueSize: 12, entries: 40),
         MapShape(type: .array, keySize: 4, valueSize: 10, entries: 20),
         MapShape(type: .perCPUArray, keySize: 4, valueSize: 12, entries: 20),
@@ -62,7 +65,7 @@ import Testing
             }
             switch random.next(6) {
             case 0, 1:
-                let flags = UInt64(random.next(5))
+                let flags = UInt64(random.next(9))
                 same(round, "update \(key) \(flags)", ours.update(key, value, flags), theirs.update(key, value, flags))
             case 2 where shape.keySize == 0:
                 let (mine, other) = (ours.take(value), theirs.take(value))
@@ -73,19 +76,22 @@ import Testing
                 try sameKeys(ours, theirs, shape)
             case 3 where shape.keySize > 0 && random.next(shape.entries * 2) == 0:
                 let deletes = random.next(4) == 0
-                let (mine, other) = (contents(ours, shape, deletes), contents(theirs, shape, deletes))
+                let flags = lockFlag(shape, &random)
+                let (mine, other) = (contents(ours, shape, deletes, flags), contents(theirs, shape, deletes, flags))
                 same(round, "batches", mine.status, other.status)
                 if mine.elements != other.elements { differences.append("\(round): elements differ by batch") }
             case 3 where shape.keySize > 0 && random.next(shape.entries * 2) == 0:
                 try changeInBatches(ours, theirs, shape, &random) { same(round, $0, $1.status, $2.status) }
             case 4 where shape.keySize > 0 && random.next(4) == 0:
-                let (mine, other) = (ours.take(key: key, flags: 0), theirs.take(key: key, flags: 0))
+                let flags = lockFlag(shape, &random)
+                let (mine, other) = (ours.take(key: key, flags: flags), theirs.take(key: key, flags: flags))
                 same(round, "take \(key)", mine.status, other.status, (mine.value, other.value))
             case 3 where shape.keySize > 0 && random.next(shape.entries * 10) == 0:
                 // Everything goes while it is walked; each key once.
                 #expect(drain(ours, shape) == drain(theirs, shape))
             default:
-                let (mine, other) = (ours.lookup(key, value), theirs.lookup(key, value))
+                let flags = lockFlag(shape, &random)
+                let (mine, other) = (ours.lookup(key, value, flags: flags), theirs.lookup(key, value, flags: flags))
                 same(
                     round,
                     "lookup \(key)",
@@ -147,6 +153,11 @@ import Testing
 
     // MARK: Support
 
+    /// `BPF_F_LOCK` or 0; where there is no lock seldom, as that is always refused.
+    private func lockFlag(_ shape: MapShape, _ random: inout Xorshift) -> UInt64 {
+        random.next(shape.lock == nil ? 20 : 2) == 0 ? 4 : 0
+    }
+
     private func key(_ shape: MapShape, _ random: inout Xorshift) -> [UInt8] {
         let number = random.next(
             shape.type == .lruHash || shape.type == .lruPerCPUHash ? 1000 : shape.entries * 3 / 2 + 1
@@ -182,14 +193,14 @@ import Testing
     }
 
     /// All elements by batches, keys with values, in order of the keys; `deletes`: and none is left where the type can do it.
-    private func contents(_ side: any MapSide, _ shape: MapShape, _ deletes: Bool) -> (
+    private func contents(_ side: any MapSide, _ shape: MapShape, _ deletes: Bool, _ flags: UInt64) -> (
         status: Int64, elements: [[UInt8]]
     ) {
         var elements: [[UInt8]] = []
         var last: [UInt8]?
         var room = 5
         while true {
-            let batch = side.lookupBatch(after: last, count: room, deletes: deletes, elementFlags: 0, flags: 0)
+            let batch = side.lookupBatch(after: last, count: room, deletes: deletes, elementFlags: flags, flags: 0)
             let stride = batch.count == 0 ? 0 : batch.values.count / batch.count
             for index in 0..<batch.count {
                 let key = batch.keys[index * shape.keySize..<(index + 1) * shape.keySize]
@@ -219,15 +230,16 @@ import Testing
         let keys = (0..<count).flatMap { _ in key(shape, &random) }
         let stride = shape.type.isPerCPU ? ((shape.valueSize + 7) & ~7) * possibleCPUs : shape.valueSize
         let values = [UInt8](repeating: 0, count: count * stride)
+        let flags = lockFlag(shape, &random)
         let set = (
-            ours.updateBatch(keys, values, count: count, elementFlags: 0),
-            theirs.updateBatch(keys, values, count: count, elementFlags: 0)
+            ours.updateBatch(keys, values, count: count, elementFlags: flags),
+            theirs.updateBatch(keys, values, count: count, elementFlags: flags)
         )
         same("set batch", set.0, set.1)
         #expect(set.0.count == set.1.count)
         let deleted = (
-            ours.deleteBatch(keys, count: count, elementFlags: 0),
-            theirs.deleteBatch(keys, count: count, elementFlags: 0)
+            ours.deleteBatch(keys, count: count, elementFlags: flags),
+            theirs.deleteBatch(keys, count: count, elementFlags: flags)
         )
         same("delete batch", deleted.0, deleted.1)
         #expect(deleted.0.count == deleted.1.count)

@@ -11,8 +11,12 @@ struct MapShape: CustomStringConvertible, Sendable {
     var valueSize = 8
     var entries: Int
     var flags: UInt32 = 0
+    /// Where the values have a `struct bpf_spin_lock`.
+    var lock: Int?
 
-    var description: String { "\(type.name)(\(keySize), \(valueSize), \(entries))" }
+    /// As the tables of Documentation/Parity.md have it.
+    var name: String { "`\(type.name)`" + (lock == nil ? "" : " with a lock") }
+    var description: String { "\(name)(\(keySize), \(valueSize), \(entries))" }
 }
 
 /// Maps to put into maps of maps, by number: three like the template, and one that is not.
@@ -24,7 +28,7 @@ let innerShapes = [4, 4, 4, 5].map { MapShape(type: .array, keySize: 4, entries:
 
 /// What user space does with a map; statuses are 0 or -errno.
 protocol MapSide {
-    func lookup(_ key: [UInt8], _ value: [UInt8]) -> (status: Int64, value: [UInt8])
+    func lookup(_ key: [UInt8], _ value: [UInt8], flags: UInt64) -> (status: Int64, value: [UInt8])
     func update(_ key: [UInt8], _ value: [UInt8], _ flags: UInt64) -> Int64
     func delete(_ key: [UInt8]) -> Int64
     func next(_ key: [UInt8]?) -> (status: Int64, key: [UInt8])
@@ -36,6 +40,10 @@ protocol MapSide {
     func updateBatch(_ keys: [UInt8], _ values: [UInt8], count: Int, elementFlags: UInt64) -> BatchResult
     func deleteBatch(_ keys: [UInt8], count: Int, elementFlags: UInt64) -> BatchResult
     func freeze() -> Int64
+}
+
+extension MapSide {
+    func lookup(_ key: [UInt8], _ value: [UInt8]) -> (status: Int64, value: [UInt8]) { lookup(key, value, flags: 0) }
 }
 
 /// CPUs that per-CPU values have places for.
@@ -78,7 +86,8 @@ final class OurMap: MapSide {
             keySize: UInt32(shape.keySize),
             valueSize: UInt32(shape.valueSize),
             maxEntries: UInt32(shape.entries),
-            flags: shape.flags
+            flags: shape.flags,
+            lock: shape.lock
         )
     }
 
@@ -88,8 +97,8 @@ final class OurMap: MapSide {
         frozen.deallocate()
     }
 
-    func lookup(_ key: [UInt8], _ value: [UInt8]) -> (status: Int64, value: [UInt8]) {
-        let found = user.lookup(key, value: value)
+    func lookup(_ key: [UInt8], _ value: [UInt8], flags: UInt64) -> (status: Int64, value: [UInt8]) {
+        let found = user.lookup(key, value: value, flags: flags)
         return found.status == 0 ? (0, shown(found.value)) : (found.status, value)
     }
 
@@ -174,6 +183,13 @@ final class KernelSideMap: MapSide {
             inner = innerShapes.compactMap { KernelSideMap($0) }
             words[5] = UInt32(inner[0].descriptor)
         }
+        var types: Int32 = -1
+        if let lock = shape.lock {
+            types = Self.types(shape, lock)
+            // btf_fd, btf_key_type_id, btf_value_type_id
+            (words[12], words[13], words[14]) = (UInt32(bitPattern: types), 1, 3)
+        }
+        defer { if types >= 0 { close(types) } }
         let result = words.withUnsafeMutableBytes {
             clinux_syscall(321, 0, Int64(Int(bitPattern: $0.baseAddress)), 72, 0, 0, 0)
         }
@@ -182,6 +198,29 @@ final class KernelSideMap: MapSide {
     }
 
     deinit { close(descriptor) }
+
+    /// `BPF_BTF_LOAD`: an integer as the key, and a struct with a lock as the value; a descriptor or -errno.
+    private static func types(_ shape: MapShape, _ lock: Int) -> Int32 {
+        let strings = [UInt8]("\0bpf_spin_lock\0".utf8)
+        func int(_ size: Int) -> [UInt32] { [0, 1 << 24, UInt32(size), UInt32(size * 8)] }
+        // BTF_KIND_STRUCT with one member.
+        func structure(_ name: UInt32, _ size: Int, _ member: UInt32, at offset: Int) -> [UInt32] {
+            [name, 4 << 24 | 1, UInt32(size), 1, member, UInt32(offset * 8)]
+        }
+        // 1: the key, 2: the lock, 3: the value, 4: what a lock consists of. Members have to have names: any.
+        let words = int(shape.keySize) + structure(1, 4, 4, at: 0) + structure(1, shape.valueSize, 2, at: lock) + int(4)
+        let header: [UInt32] = [
+            0x1_eb9f, 24, 0, UInt32(words.count * 4), UInt32(words.count * 4), UInt32(strings.count),
+        ]
+        var blob =
+            (header + words).flatMap { word in (0..<4).map { UInt8(truncatingIfNeeded: word >> (8 * $0)) } } + strings
+        return blob.withUnsafeMutableBytes { blob in
+            var attributes: [UInt64] = [UInt64(UInt(bitPattern: blob.baseAddress)), 0, UInt64(blob.count), 0]
+            return attributes.withUnsafeMutableBytes {
+                Int32(clinux_syscall(321, 18, Int64(Int(bitPattern: $0.baseAddress)), 28, 0, 0, 0))
+            }
+        }
+    }
 
     /// `BPF_OBJ_GET_INFO_BY_FD`.
     private var id: UInt32 {
@@ -217,10 +256,10 @@ final class KernelSideMap: MapSide {
         }
     }
 
-    func lookup(_ key: [UInt8], _ value: [UInt8]) -> (status: Int64, value: [UInt8]) {
+    func lookup(_ key: [UInt8], _ value: [UInt8], flags: UInt64) -> (status: Int64, value: [UInt8]) {
         var value = value
         if value.count < valueBytes { value += [UInt8](repeating: 0, count: valueBytes - value.count) }
-        let status = call(1, key, &value)
+        let status = call(1, key, &value, flags)
         if !inner.isEmpty, status == 0 {
             let id = value.withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) }
             value = [UInt8(inner.firstIndex { $0.id == id } ?? 0xff), 0, 0, 0]

@@ -20,6 +20,18 @@ import Testing
         "get", "set", "delete", "take frozen", "set batch frozen",
     ]
 
+    /// The same with `BPF_F_LOCK`, for maps with and without locks in their values.
+    private static let lockCommands = [
+        "get", "get absent", "update", "update absent with EXIST", "update with NOEXIST", "take", "get batch",
+        "set batch",
+        "delete batch", "update frozen",
+    ]
+
+    private static let locked: [MapShape] = [
+        MapShape(type: .hash, valueSize: 12, entries: 4, lock: 4),
+        MapShape(type: .array, keySize: 4, valueSize: 12, entries: 4, lock: 4),
+    ]
+
     private static let shapes: [MapShape] = [
         MapShape(type: .hash, entries: 3), MapShape(type: .array, keySize: 4, entries: 3),
         MapShape(type: .perCPUHash, entries: 3), MapShape(type: .perCPUArray, keySize: 4, entries: 3),
@@ -84,6 +96,28 @@ import Testing
     }
 
     /// What follows the last key.
+    private static func lockAnswers(_ side: any MapSide, _ shape: MapShape) -> [String] {
+        func key(_ number: UInt8) -> [UInt8] {
+            if shape.type == .lpmTrie { return [32, 0, 0, 0, number, 0, 0, 0] }
+            return [number] + [UInt8](repeating: 0, count: max(shape.keySize, 1) - 1)
+        }
+        let fill: UInt8 = shape.type.holdsMaps ? 0 : 0xff
+        let value = [UInt8](repeating: fill, count: max(shape.valueSize, 8) * possibleCPUs)
+        for number in 0..<3 { _ = side.update(key(UInt8(number)), value, 0) }
+        let stride = shape.type.isPerCPU ? ((shape.valueSize + 7) & ~7) * possibleCPUs : shape.valueSize
+        let two = [UInt8](repeating: fill, count: 2 * stride)
+        let statuses: [Int64] = [
+            side.lookup(key(0), value, flags: 4).status, side.lookup(key(9), value, flags: 4).status,
+            side.update(key(0), value, 4), side.update(key(3), value, 6), side.update(key(0), value, 5),
+            side.take(key: key(2), flags: 4).status,
+            side.lookupBatch(after: nil, count: 8, deletes: false, elementFlags: 4, flags: 0).status,
+            side.updateBatch(key(0) + key(1), two, count: 2, elementFlags: 4).status,
+            side.deleteBatch(key(0) + key(1), count: 2, elementFlags: 4).status,
+            side.freeze() == 0 ? side.update(key(0), value, 4) : 1,
+        ]
+        return statuses.map(name)
+    }
+
     private static func next(_ side: any MapSide, _ shape: MapShape) -> Int64 {
         var last: [UInt8]?
         for _ in 0..<10 {
@@ -131,11 +165,17 @@ import Testing
     }
 
     private func check(_ shape: MapShape, _ columns: [String], _ answers: (any MapSide, MapShape) -> [String]) throws {
+    @Test(arguments: locked + shapes) func locksAreTrue(_ shape: MapShape) throws {
+        var shape = shape
+        if shape.entries == 3 { shape.entries = 4 }
+        try check(shape, Self.lockCommands, Self.lockAnswers)
+    }
+
         let text = try String(contentsOf: Self.document, encoding: .utf8)
         let lines = text.split(separator: "\n").map(String.init)
         #expect(lines.contains { Self.cells($0) == ["type"] + columns }, "no table of \(columns)")
         let ours = answers(try OurMap(shape), shape)
-        let row = lines.map(Self.cells).first { $0.first == "`\(shape.type.name)`" && $0.count == columns.count + 1 }
+        let row = lines.map(Self.cells).first { $0.first == shape.name && $0.count == columns.count + 1 }
         guard geteuid() == 0 else {
             // The kernel is not asked: what the page says of it stays.
             let said = row?.dropFirst().map { $0.components(separatedBy: " / ")[0] } ?? []
@@ -144,7 +184,7 @@ import Testing
         }
         let theirs = answers(try #require(KernelSideMap(shape)), shape)
         let cells = zip(ours, theirs).map { $0 == $1 ? $0 : "\($0) / \($1)" }
-        let expected = "| `\(shape.type.name)` | " + cells.joined(separator: " | ") + " |"
+        let expected = "| \(shape.name) | " + cells.joined(separator: " | ") + " |"
         #expect(row == Self.cells(expected), "the line must be:\n\(expected)")
         let differs = zip(ours, theirs).contains { $0 != $1 }
         let isExplained = lines.contains {

@@ -116,8 +116,12 @@ package struct MapAccess {
             let next = map.user.nextKey(last)
             if next.status == -Int64(ENOENT) { return }
             try map.check(next.status, "dump")
-            let found = map.user.lookup(next.key)
-            if found.status == 0 { try show(map, next.key, found.value) }
+            let found = map.user.lookup(next.key, flags: map.lockFlag)
+            // Others may have deleted it meanwhile.
+            if found.status != -Int64(ENOENT) {
+                try map.check(found.status, "dump")
+                try show(map, next.key, found.value)
+            }
             last = next.key
             steps += 1
         }
@@ -142,7 +146,7 @@ package struct MapAccess {
             )
         }
         let key = try map.keyBytes(text)
-        let found = map.user.lookup(key)
+        let found = map.user.lookup(key, flags: map.lockFlag)
         try map.check(found.status, "lookup")
         try show(map, key, found.value)
     }

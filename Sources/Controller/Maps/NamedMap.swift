@@ -33,6 +33,9 @@ struct NamedMap {
         btf = session.notes.btf
     }
 
+    /// Values that have a lock are read and changed under it.
+    var lockFlag: UInt64 { view.lockOffset == nil ? 0 : UpdateFlag.lock }
+
     func check(_ status: Int64, _ what: String) throws(Failure) {
         if status == 0 { return }
         let isFrozen = status == -Int64(EPERM) && user.isFrozen
@@ -47,6 +50,7 @@ struct NamedMap {
     private static func reason(_ status: Int64, _ view: MapView) -> String? {
         switch -status {
         case Int64(ENOENT): "there is no such element"
+        case Int64(EBUSY): "a thread that does not run keeps a lock of it"
         case Int64(EEXIST): "the element is there already"
         case Int64(E2BIG):
             switch view.family {

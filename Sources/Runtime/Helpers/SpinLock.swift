@@ -5,7 +5,7 @@ import CSession
 // session. A verifier makes sure that nothing is called between lock and unlock, so a lock is held for a few instructions.
 
 /// A living holder that does not run for so long ends a wait for its lock, in nanoseconds.
-private var lockPatience: UInt64 { @_noLocks get { 50_000_000 } }
+var lockPatience: UInt64 { @_noLocks get { 50_000_000 } }
 
 /// `long bpf_spin_lock(struct bpf_spin_lock *lock)`.
 ///
@@ -50,8 +50,7 @@ private func releaseLock(_ context: UnsafeMutablePointer<cruntime_context>) {
 @_noLocks @inline(never)
 func releaseWord(_ context: UnsafeMutablePointer<cruntime_context>, _ address: UInt64) {
     guard let word = unsafe UnsafeMutablePointer<UInt32>(bitPattern: UInt(address)) else { return }
-    let tid = unsafe ownTid(context)
-    if unsafe cruntime_cas32(word, tid, 0) == 0 { unsafe _ = cruntime_cas32(word, tid | OwnerLock.forsaken, 0) }
+    unsafe OwnerLock.giveBack(word, ownTid(context))
 }
 
 /// Forgets what a run that was left in its middle meant to do at its end; its lock and its records are given back where they lie

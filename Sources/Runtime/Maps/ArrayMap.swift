@@ -25,11 +25,21 @@ extension MapView {
 
     /// kernel/bpf/arraymap.c, `array_map_update_elem`; `slot` as in `hashUpdate`.
     @_noLocks
-    func arrayUpdate(_ key: UnsafeRawPointer, _ value: UnsafeRawPointer, flags: UInt64, slot: Int) -> Int64 {
-        if flags > UpdateFlag.exist { return Failure.invalid }
+    func arrayUpdate(
+        _ key: UnsafeRawPointer,
+        _ value: UnsafeRawPointer,
+        flags: UInt64,
+        tid: UInt32,
+        slot: Int
+    ) -> Int64 {
+        let plain = flags & ~UpdateFlag.lock
+        if plain > UpdateFlag.exist { return Failure.invalid }
         let index = unsafe arrayIndex(key)
         if index >= maxEntries { return Failure.tooBig }
-        if flags == UpdateFlag.noExist { return Failure.exists }
+        if plain == UpdateFlag.noExist { return Failure.exists }
+        if plain != flags {
+            return unsafe lockOffset == nil ? Failure.invalid : storeLocked(element(index, slot: 0), value, tid)
+        }
         if isReadOnly { return Failure.notPermitted }
         guard isPerCPU, slot < 0 else {
             unsafe storeElement(element(index, slot: isPerCPU ? slot : 0), value)

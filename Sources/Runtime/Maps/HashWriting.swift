@@ -14,7 +14,9 @@ extension MapView {
         tid: UInt32,
         slot: Int
     ) -> Int64 {
-        if flags > UpdateFlag.exist { return Failure.invalid }
+        // With BPF_F_LOCK a value that is there is changed in place.
+        let plain = lockOffset == nil ? flags : flags & ~UpdateFlag.lock
+        if plain > UpdateFlag.exist { return Failure.invalid }
         let place = unsafe place(key)
         let bucket = unsafe bucketWords(place.bucket)
         // A node from elsewhere, for which this stripe had to be left.
@@ -28,12 +30,14 @@ extension MapView {
             let old = unsafe link.pointee
             var result: Int64 = 0
             if old != 0 {
-                if flags == UpdateFlag.noExist {
+                if plain == UpdateFlag.noExist {
                     result = Failure.exists
+                } else if plain != flags {
+                    result = unsafe storeLocked(nodeValue(old, slot: 0), value, tid)
                 } else {
                     unsafe hashReplace(old, key, value, place, link, bucket, stripe, slot)
                 }
-            } else if flags == UpdateFlag.exist {
+            } else if plain == UpdateFlag.exist {
                 result = Failure.noEntry
             } else {
                 if found == 0 { found = takeNode(stripe) } else { stripe.coming = found }

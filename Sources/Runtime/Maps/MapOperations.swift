@@ -59,11 +59,13 @@ extension MapView {
     ) -> Int64 {
         switch family {
         case .hash:
-            // BPF_F_LOCK is refused before the map is asked.
-            if holdsMaps, flags & 4 == 0, case let status = unsafe innerStatus(value), status != 0 { return status }
+            // BPF_F_LOCK is refused before anybody looks at the value.
+            if holdsMaps, flags & UpdateFlag.lock == 0, case let status = unsafe innerStatus(value), status != 0 {
+                return status
+            }
             return unsafe hashUpdate(key, value, flags: flags, tid: tid, slot: slot)
         case .array:
-            return unsafe arrayUpdate(key, value, flags: flags, slot: slot)
+            return unsafe arrayUpdate(key, value, flags: flags, tid: tid, slot: slot)
         case .lpmTrie:
             return unsafe prefixUpdate(key, value, flags: flags, tid: tid)
         case .programArray:

@@ -30,6 +30,12 @@ enum OwnerLock {
         unsafe cruntime_store32(word, 0)
     }
 
+    /// Gives a word back that holds a thread's number, if it is still the thread's own.
+    @_noLocks @inline(never)
+    static func giveBack(_ word: UnsafeMutablePointer<UInt32>, _ tid: UInt32) {
+        if unsafe cruntime_cas32(word, tid, 0) == 0 { unsafe _ = cruntime_cas32(word, tid | forsaken, 0) }
+    }
+
     /// Nobody's, a dead thread's, or that of one of another namespace, of whom nothing can be known, who has had it all the time.
     @_noLocks
     private static func mayTakeOver(_ owner: UInt32, _ hasStood: Bool) -> Bool {

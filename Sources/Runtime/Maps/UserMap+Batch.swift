@@ -16,7 +16,6 @@ package struct BatchResult: Equatable, Sendable {
 /// kernel/bpf/hashtab.c, `__htab_map_lookup_and_delete_batch`).
 extension UserMap {
     private static let notSupported: Int64 = -524
-    private static let lock: UInt64 = 4
 
     private enum Batches {
         case none
@@ -54,15 +53,15 @@ extension UserMap {
         case .none: return BatchResult(Self.notSupported)
         case .keys:
             if deletes { return BatchResult(Self.notSupported) }
-            if elementFlags != 0 { return BatchResult(Failure.invalid) }
-            return keysBatch(after, count)
+            if refusesFlags(elementFlags) { return BatchResult(Failure.invalid) }
+            return keysBatch(after, count, elementFlags)
         case .buckets:
-            if elementFlags != 0 || flags != 0 { return BatchResult(Failure.invalid) }
-            return bucketsBatch(after, count, deletes: deletes)
+            if refusesFlags(elementFlags) || flags != 0 { return BatchResult(Failure.invalid) }
+            return bucketsBatch(after, count, elementFlags, deletes: deletes)
         }
     }
 
-    private func keysBatch(_ after: [UInt8]?, _ count: Int) -> BatchResult {
+    private func keysBatch(_ after: [UInt8]?, _ count: Int, _ flags: UInt64) -> BatchResult {
         var result = BatchResult(0)
         var last = after
         while result.count < count {
@@ -72,7 +71,7 @@ extension UserMap {
                 break
             }
             last = next.key
-            let found = lookup(next.key)
+            let found = lookup(next.key, flags: flags)
             if found.status == Failure.noEntry { continue }
             if found.status != 0 {
                 result.status = found.status
@@ -86,7 +85,7 @@ extension UserMap {
         return result
     }
 
-    private func bucketsBatch(_ after: [UInt8]?, _ count: Int, deletes: Bool) -> BatchResult {
+    private func bucketsBatch(_ after: [UInt8]?, _ count: Int, _ flags: UInt64, deletes: Bool) -> BatchResult {
         var result = BatchResult(0)
         if count == 0 { return result }
         let buckets = unsafe map.descriptor.pointee.bucket_count
@@ -99,7 +98,11 @@ extension UserMap {
                 break
             }
             for key in keys {
-                let found = deletes ? takeForBatch(key) : lookup(key)
+                let found = deletes ? takeForBatch(key, flags) : lookup(key, flags: flags)
+                if found.status == Failure.busy {
+                    result.status = found.status
+                    return result
+                }
                 guard found.status == 0 else { continue }
                 result.keys += key
                 result.values += found.value
@@ -115,8 +118,8 @@ extension UserMap {
     }
 
     /// As `take`; batches do it to a HASH_OF_MAPS as well.
-    private func takeForBatch(_ key: [UInt8]) -> (status: Int64, value: [UInt8]) {
-        guard map.holdsMaps else { return take(key) }
+    private func takeForBatch(_ key: [UInt8], _ flags: UInt64) -> (status: Int64, value: [UInt8]) {
+        guard map.holdsMaps else { return take(key, flags: flags) }
         let found = lookup(key)
         return found.status == 0 ? (delete(key), found.value) : found
     }
@@ -125,11 +128,11 @@ extension UserMap {
     package func updateBatch(_ keys: [UInt8], _ values: [UInt8], count: Int, elementFlags: UInt64 = 0) -> BatchResult {
         guard mayDo(reading: false, writing: true) else { return BatchResult(Failure.notPermitted) }
         if case .none = batches { return BatchResult(Self.notSupported) }
-        if elementFlags != 0 { return BatchResult(Failure.invalid) }
+        if refusesFlags(elementFlags) { return BatchResult(Failure.invalid) }
         var result = BatchResult(0)
         while result.count < count, result.status == 0 {
             let key = pieces(keys, Int(map.keySize), result.count)
-            result.status = update(key, pieces(values, valueBytes, result.count))
+            result.status = update(key, pieces(values, valueBytes, result.count), flags: elementFlags)
             if result.status == 0 { result.count += 1 }
         }
         return result
@@ -142,7 +145,7 @@ extension UserMap {
         case .none, .keys(deletes: false): return BatchResult(Self.notSupported)
         case .keys(deletes: true), .buckets: break
         }
-        if elementFlags != 0 { return BatchResult(Failure.invalid) }
+        if refusesFlags(elementFlags) { return BatchResult(Failure.invalid) }
         var result = BatchResult(0)
         while result.count < count, result.status == 0 {
             result.status = delete(pieces(keys, Int(map.keySize), result.count))
@@ -165,20 +168,20 @@ extension MapView {
         return keys
     }
 
-    /// Removes `key` once `body` has seen its node: nobody else changes it meanwhile, except in place.
-    func hashTake(_ key: UnsafeRawPointer, tid: UInt32, _ body: (_ node: UInt32) -> Void) -> Int64 {
+    /// Removes `key` once `body` has seen its node and said 0: nobody else changes it meanwhile, except in place.
+    func hashTake(_ key: UnsafeRawPointer, tid: UInt32, _ body: (_ node: UInt32) -> Int64) -> Int64 {
         let place = unsafe place(key)
         let bucket = unsafe bucketWords(place.bucket)
         guard let stripe = lockStripe(place.bucket, tid) else { return Failure.busy }
         let link = unsafe hashSearch(key, place, bucket)
         let node = unsafe link.pointee
-        if node != 0 {
-            body(node)
+        let status = node == 0 ? Failure.noEntry : body(node)
+        if status == 0 {
             unsafe unlink(node, link, bucket, stripe)
             giveNode(node, stripe)
             stripe.coming = 0
         }
         stripe.unlock()
-        return node == 0 ? Failure.noEntry : 0
+        return status
     }
 }

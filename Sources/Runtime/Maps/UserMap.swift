@@ -20,7 +20,11 @@ package struct UserMap {
 
     /// `ENOTSUPP`, which no errno.h has.
     private static let notSupported: Int64 = -524
-    private static let lock: UInt64 = 4
+
+    /// Whether flags of an element are any but `BPF_F_LOCK`, or that for a map without locks.
+    func refusesFlags(_ flags: UInt64) -> Bool {
+        flags & ~UpdateFlag.lock != 0 || flags != 0 && map.lockOffset == nil
+    }
 
     // MARK: Rights
 
@@ -34,6 +38,8 @@ package struct UserMap {
 
     /// `BPF_MAP_FREEZE`.
     package func freeze() -> Int64 {
+        // Of maps whose values have fields of the kernel's.
+        if map.lockOffset != nil { return Self.notSupported }
         if flags & 0x8 != 0 || isFrozen { return Failure.notPermitted }
         unsafe cruntime_store32(frozen, 1)
         return 0
@@ -95,9 +101,16 @@ package struct UserMap {
 
     /// `BPF_MAP_LOOKUP_ELEM`; `value` is asked for by bloom filters alone.
     package func lookup(_ key: [UInt8], value: [UInt8] = [], flags: UInt64 = 0) -> (status: Int64, value: [UInt8]) {
-        if flags != 0 { return (Failure.invalid, value) }
+        if flags & ~UpdateFlag.lock != 0 { return (Failure.invalid, value) }
         if !mayRead { return (Failure.notPermitted, value) }
+        if refusesFlags(flags) { return (Failure.invalid, value) }
         switch map.family {
+        case .hash where flags != 0, .array where flags != 0:
+            var found = value
+            let status = unsafe with(key) { key in
+                unsafe map.withLocked(key, tid) { place in found = unsafe copy { _ in unsafe place } ?? [] }
+            }
+            return (status, found)
         case .hash, .array, .lpmTrie, .mapArray:
             let found = unsafe with(key) { key in unsafe copy { slot in unsafe map.lookup(key, slot: slot) } }
             return found.map { (0, $0) } ?? (Failure.noEntry, value)
@@ -122,8 +135,8 @@ package struct UserMap {
 
     /// `BPF_MAP_UPDATE_ELEM`; of maps without keys a push.
     package func update(_ key: [UInt8], _ value: [UInt8], flags: UInt64 = 0) -> Int64 {
-        if flags & Self.lock != 0 { return Failure.invalid }
         if !mayWrite { return Failure.notPermitted }
+        if flags & UpdateFlag.lock != 0, map.lockOffset == nil { return Failure.invalid }
         return unsafe with(key) { key in
             let bytes = value + [UInt8](repeating: 0, count: max(0, valueBytes - value.count) + 8)
             return unsafe bytes.withUnsafeBytes { raw in
@@ -165,9 +178,9 @@ package struct UserMap {
 
     /// `BPF_MAP_LOOKUP_AND_DELETE_ELEM`; of maps without keys a pop.
     package func take(_ key: [UInt8], flags: UInt64 = 0) -> (status: Int64, value: [UInt8]) {
-        if flags & ~Self.lock != 0 { return (Failure.invalid, []) }
+        if flags & ~UpdateFlag.lock != 0 { return (Failure.invalid, []) }
         if !mayRead || !mayWrite { return (Failure.notPermitted, []) }
-        if flags != 0 { return (Failure.invalid, []) }
+        if refusesFlags(flags) { return (Failure.invalid, []) }
         switch map.family {
         case .queue:
             var bytes = [UInt8](repeating: 0, count: Int(map.valueSize) + 8)
@@ -177,7 +190,10 @@ package struct UserMap {
             var value: [UInt8] = []
             let status = unsafe with(key) { key in
                 unsafe map.hashTake(key, tid: tid) { node in
-                    value = unsafe copy { slot in unsafe map.nodeValue(node, slot: slot) } ?? []
+                    let read = { value = unsafe copy { slot in unsafe map.nodeValue(node, slot: slot) } ?? [] }
+                    if flags != 0 { return unsafe map.withLock(of: map.nodeValue(node, slot: 0), tid, read) }
+                    read()
+                    return 0
                 }
             }
             return (status, value)

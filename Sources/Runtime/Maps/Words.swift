@@ -6,6 +6,7 @@ enum Failure {
     static var noEntry: Int64 { @_noLocks get { -2 } }
     static var tooBig: Int64 { @_noLocks get { -7 } }
     static var badDescriptor: Int64 { @_noLocks get { -9 } }
+    static var again: Int64 { @_noLocks get { -11 } }
     static var noMemory: Int64 { @_noLocks get { -12 } }
     static var fault: Int64 { @_noLocks get { -14 } }
     static var busy: Int64 { @_noLocks get { -16 } }
@@ -16,11 +17,13 @@ enum Failure {
     static var notSupported: Int64 { @_noLocks get { -95 } }
 }
 
-/// Flags of an update (`BPF_ANY`, `BPF_NOEXIST`, `BPF_EXIST`).
+/// Flags of an update (`BPF_ANY`, `BPF_NOEXIST`, `BPF_EXIST`, `BPF_F_LOCK`).
 package enum UpdateFlag {
     package static var any: UInt64 { @_noLocks get { 0 } }
     package static var noExist: UInt64 { @_noLocks get { 1 } }
     package static var exist: UInt64 { @_noLocks get { 2 } }
+    /// Together with another one: the value is copied under its own `struct bpf_spin_lock`.
+    package static var lock: UInt64 { @_noLocks get { 4 } }
 }
 
 /// Copies `size` bytes to an 8-aligned place by whole words; the last word is padded with zeros.
