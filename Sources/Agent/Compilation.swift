@@ -52,7 +52,7 @@ private func mayWalk(_ program: UnsafeBufferPointer<LinkedInstruction>) -> Bool 
         guard case .callHelper = unsafe program[index].opcode else { continue }
         switch unsafe program[index].imm {
         // bpf_tail_call, bpf_get_stackid, bpf_get_stack; reads, which are fast there
-        case 12, 27, 67, 4, 45, 112...115, 148: return true
+        case 12, 27, 67, 4, 45, 112...115, 141, 148, 191: return true
         default: break
         }
     }

@@ -13,6 +13,8 @@ public func prepareHit(
 ) {
     guard let view = unsafe sessionView(session) else { return }
     unsafe prepareContext(context, view)
+    unsafe context.pointee.cgroups = unsafe session.pointee.cgroups
+    unsafe context.pointee.cgroup_count = unsafe session.pointee.cgroup_count
     unsafe prepareWindows(context)
 }
 

@@ -91,6 +91,10 @@ func addPlan(
         } catch {
             throw AgentError(.session)
         }
+        if unsafe plan.header.pointee.number == 0 {
+            unsafe session.pointee.cgroups = unsafe plan.cgroups
+            unsafe session.pointee.cgroup_count = unsafe UInt64(plan.header.pointee.cgroup_count)
+        }
         let bias = unsafe plan.header.pointee.module_bias
         if isFresh, cpatch_loader_is_fresh(bias) == 0 { throw AgentError(.late, code: 110) }
         // Asked for twice, as the answer was lost.

@@ -31,25 +31,30 @@ package enum HelperPermission: CaseIterable, Sendable {
 /// Why a helper does not exist in this runtime.
 package enum HelperRefusal: Equatable, Sendable {
     case task
-    case cgroups
+    case registers
+    case traffic
     case interferes
     case counters
     case network
     case kernel
+    case branches
     case timers
-    case notYet
+    case trampolines
 
     /// The reason as the end of a sentence.
     package var reason: String {
         switch self {
-        case .task: "it looks into a task, which only the kernel can hold still"
-        case .cgroups: "it asks for a control group, and this runtime knows none"
+        case .task: "it hands out a mapping of a task, which only the kernel can hold still"
+        case .registers: "it gives the registers of a task, which are the program's context here"
+        case .traffic:
+            "it asks for a class of network packets, which groups of version 1 (net_cls) give them in the kernel"
         case .interferes: "it changes what the traced program does, which this runtime never allows"
-        case .counters: "it reads counters that the kernel keeps for its own programs"
+        case .counters: "it reads a perf event, and a perf event array here is one buffer for records"
         case .network: "it works on packets or sockets inside the kernel"
         case .kernel: "it needs an object that exists only inside the kernel"
         case .timers: "nothing could call it back: this runtime has no thread of its own in a process"
-        case .notYet: "it is not implemented"
+        case .branches: "it reads the branches that the processor has noted, which only the kernel can"
+        case .trampolines: "only programs on functions of the kernel have it (fentry, fexit)"
         }
     }
 }
@@ -69,18 +74,18 @@ extension Helper {
             .spinUnlock, .sendSignal,
             .sendSignalThread, .dynptrFromMem,
             .ringbufReserveDynptr, .ringbufSubmitDynptr, .ringbufDiscardDynptr, .dynptrRead, .dynptrWrite, .dynptrData,
-            .userRingbufDrain:
+            .userRingbufDrain, .currentTaskUnderCgroup, .getCurrentCgroupId, .getCurrentAncestorCgroupId, .getTaskStack,
+            .copyFromUserTask:
             .implemented
         case .probeWriteUser: .optional(.write)
         case .overrideReturn: .optional(.override)
-        case .currentTaskUnderCgroup, .getCgroupClassid, .getCurrentCgroupId, .getCurrentAncestorCgroupId:
-            .refused(.cgroups)
-        case .getTaskStack, .taskPtRegs, .findVma, .copyFromUserTask:
-            .refused(.task)
+        case .getCgroupClassid: .refused(.traffic)
+        case .findVma: .refused(.task)
+        case .taskPtRegs: .refused(.registers)
         case .setRetval:
             .refused(.interferes)
-        case .perfEventRead, .perfEventReadValue, .perfProgReadValue, .readBranchRecords, .getBranchSnapshot:
-            .refused(.counters)
+        case .perfEventRead, .perfEventReadValue, .perfProgReadValue: .refused(.counters)
+        case .readBranchRecords, .getBranchSnapshot: .refused(.branches)
         case .skbStoreBytes, .l3CsumReplace, .l4CsumReplace, .cloneRedirect, .skbVlanPush,
             .skbVlanPop, .skbGetTunnelKey, .skbSetTunnelKey, .redirect, .getRouteRealm, .skbLoadBytes,
             .csumDiff, .skbGetTunnelOpt, .skbSetTunnelOpt, .skbChangeProto, .skbChangeType, .skbUnderCgroup,
@@ -108,7 +113,7 @@ extension Helper {
             .refused(.kernel)
         case .timerInit, .timerSetCallback, .timerStart, .timerCancel: .refused(.timers)
         case .getFuncArg, .getFuncRet, .getFuncArgCnt:
-            .refused(.notYet)
+            .refused(.trampolines)
         }
     }
 }

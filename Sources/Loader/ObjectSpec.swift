@@ -45,11 +45,18 @@ package struct MapSpec: Equatable, Sendable {
         package var index: Int
         package var value: Value
 
+        package init(index: Int, value: Value) {
+            self.index = index
+            self.value = value
+        }
+
         package enum Value: Equatable, Sendable {
             /// Index into `ObjectSpec.maps`.
             case map(Int)
             /// Name of a program.
             case program(String)
+            /// Directory of a control group.
+            case controlGroup(String)
         }
     }
 }

@@ -66,6 +66,11 @@ final class Execution {
         unsafe context.pointee.uid_gid = UInt64(world.gid) << 32 | UInt64(world.uid)
         unsafe context.pointee.cookie = world.cookie
         unsafe context.pointee.random = world.random
+        let groups = UnsafeMutableBufferPointer<UInt64>.allocate(capacity: world.controlGroups.count)
+        _ = unsafe groups.initialize(from: world.controlGroups)
+        defer { unsafe groups.deallocate() }
+        unsafe context.pointee.cgroups = unsafe UnsafePointer(groups.baseAddress)
+        unsafe context.pointee.cgroup_count = UInt64(groups.count)
         let before = unsafe cworld_enter(
             { user, number, a, b, c, d, e in
                 unsafe Unmanaged<Execution>.fromOpaque(user).takeUnretainedValue().answer(number, a, b, c, d, e)
@@ -161,8 +166,10 @@ final class Execution {
         case 14: return unsafe context.pointee.pid_tgid
         case 15: return unsafe context.pointee.uid_gid
         case 16: return comm(a, b)
-        // probe_read, probe_read_user, probe_read_kernel
-        case 4, 112, 113: return read(a, b & 0xffff_ffff, from: c)
+        // probe_read, probe_read_user, probe_read_kernel, copy_from_user
+        case 4, 112, 113, 148: return read(a, b & 0xffff_ffff, from: c)
+        // copy_from_user_task: of the thread itself.
+        case 191: return e == 0 ? read(a, b & 0xffff_ffff, from: c) : failure(.EINVAL)
         // their _str forms
         case 45, 114, 115: return readString(a, b & 0xffff_ffff, from: c)
         case 36:
@@ -176,7 +183,8 @@ final class Execution {
         case 26, 68: return loadPacket(offset: b & 0xffff_ffff, to: c, size: d & 0xffff_ffff)
         case 9: return storePacket(offset: b & 0xffff_ffff, from: c, size: d & 0xffff_ffff)
         case 27: return stackID(b, c)
-        case 67: return stack(b, c & 0xffff_ffff, d)
+        // get_stack, get_task_stack
+        case 67, 141: return stack(b, c & 0xffff_ffff, d)
         // perf_event_output: BPF_F_CURRENT_CPU
         case 25 where c == 0xffff_ffff: return forward(number, a, b, UInt64(world.cpu), d, e)
         default: return forward(number, a, b, c, d, e)

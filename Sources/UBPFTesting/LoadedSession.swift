@@ -240,6 +240,8 @@ final class LoadedSession {
                 case .map(let inner):
                     guard let inner = self.view(of: inner) else { continue }
                     value = inner.id
+                // Of command lines only.
+                case .controlGroup: continue
                 }
                 let key = (0..<map.keySize).map { $0 < 8 ? UInt8(truncatingIfNeeded: element.index >> (8 * $0)) : 0 }
                 let status = unsafe view.update(key, [value], flags: 0, tid: cruntime_tid(), slot: 0)

@@ -73,12 +73,21 @@ public struct MapHandle {
         switch view.family {
         case .ringBuffer where view.isUserRing: return []
         case .ringBuffer, .perfEventArray: break
-        case .hash, .array, .queue, .bloomFilter, .lpmTrie, .programArray, .mapArray, .stackTrace, nil: return []
+        case .hash, .array, .queue, .bloomFilter, .lpmTrie, .programArray, .mapArray, .stackTrace, .cgroupArray, nil:
+            return []
         }
         var consumer = RingConsumer(view)
         var records: [[UInt8]] = []
         while let record = consumer.next() { records.append(record) }
         return records
+    }
+
+    /// Puts a control group into an element of a CGROUP_ARRAY, by its id; ``World/controlGroups`` has those that the process is in.
+    public func set(controlGroup id: UInt64, at index: Int) throws(TestingError) {
+        guard case .cgroupArray? = view.family, let index = UInt32(exactly: index), index < view.maxEntries else {
+            throw .operation("set", name, -22)
+        }
+        unsafe view.cgroupEntry(index).pointee = id
     }
 
     /// Puts a record into a user ring buffer, for programs that call `bpf_user_ringbuf_drain`; false where it is full.

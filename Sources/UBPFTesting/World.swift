@@ -24,6 +24,8 @@ public struct World: Sendable {
     public var random: UInt64 = 0x2545_f491_4f6c_dd1d
     /// What `bpf_get_attach_cookie()` answers.
     public var cookie: UInt64 = 0
+    /// Ids of the control groups that the process is in, from the root of the hierarchy on; the last one is its own.
+    public var controlGroups: [UInt64] = [1]
     /// Return addresses of the user stack, innermost first; empty: there is none (`-EFAULT`).
     public var stack: [UInt64] = []
     /// Return addresses of the kernel stack.

@@ -62,7 +62,12 @@ struct RunCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Where a program goes; repeatable.", valueName: "PROGRAM=[BINARY:]SYMBOL[+OFFSET]"))
     var attach: [String] = []
 
-    @Option(help: ArgumentHelp("Sets a global variable, or MAP.max_entries; repeatable.", valueName: "NAME=VALUE"))
+    @Option(
+        help: ArgumentHelp(
+            "Sets a global variable, MAP.max_entries or MAP[INDEX]; repeatable.",
+            valueName: "NAME=VALUE"
+        )
+    )
     var set: [String] = []
 
     @Option(name: [.customShort("i"), .long], help: "Report every so many seconds.")

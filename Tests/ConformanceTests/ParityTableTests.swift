@@ -43,6 +43,7 @@ import Testing
         MapShape(type: .userRingBuffer, keySize: 0, valueSize: 0, entries: 4096),
         MapShape(type: .perfEventArray, keySize: 4, valueSize: 4, entries: 3),
         MapShape(type: .programArray, keySize: 4, valueSize: 4, entries: 3),
+        MapShape(type: .cgroupArray, keySize: 4, valueSize: 4, entries: 3),
         MapShape(type: .arrayOfMaps, keySize: 4, valueSize: 4, entries: 3),
         MapShape(type: .hashOfMaps, valueSize: 4, entries: 3),
     ]
@@ -95,7 +96,6 @@ import Testing
         return statuses.map(name)
     }
 
-    /// What follows the last key.
     private static func lockAnswers(_ side: any MapSide, _ shape: MapShape) -> [String] {
         func key(_ number: UInt8) -> [UInt8] {
             if shape.type == .lpmTrie { return [32, 0, 0, 0, number, 0, 0, 0] }
@@ -118,6 +118,7 @@ import Testing
         return statuses.map(name)
     }
 
+    /// What follows the last key.
     private static func next(_ side: any MapSide, _ shape: MapShape) -> Int64 {
         var last: [UInt8]?
         for _ in 0..<10 {
@@ -164,13 +165,13 @@ import Testing
         try check(shape, Self.commands, Self.commandAnswers)
     }
 
-    private func check(_ shape: MapShape, _ columns: [String], _ answers: (any MapSide, MapShape) -> [String]) throws {
     @Test(arguments: locked + shapes) func locksAreTrue(_ shape: MapShape) throws {
         var shape = shape
         if shape.entries == 3 { shape.entries = 4 }
         try check(shape, Self.lockCommands, Self.lockAnswers)
     }
 
+    private func check(_ shape: MapShape, _ columns: [String], _ answers: (any MapSide, MapShape) -> [String]) throws {
         let text = try String(contentsOf: Self.document, encoding: .utf8)
         let lines = text.split(separator: "\n").map(String.init)
         #expect(lines.contains { Self.cells($0) == ["type"] + columns }, "no table of \(columns)")

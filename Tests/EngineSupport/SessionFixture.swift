@@ -30,6 +30,7 @@ package final class SessionFixture {
     }
     /// Bytes of zeros that a program may read as its context.
     package var contextSize = 0
+    private let groups = UnsafeMutablePointer<UInt64>.allocate(capacity: 8)
     private let contextMemory = UnsafeMutableRawPointer.allocate(byteCount: 4096, alignment: 16)
     package var contextAddress: UInt64 { UInt64(UInt(bitPattern: contextMemory)) }
     /// Where the packet of a run lies; empty without one.
@@ -52,6 +53,7 @@ package final class SessionFixture {
         shared?.deallocate()
         stack.deallocate()
         contextMemory.deallocate()
+        groups.deallocate()
         context.deallocate()
     }
 
@@ -113,6 +115,13 @@ package final class SessionFixture {
         _ = open()
         context.pointee.pid_tgid = UInt64(id)
         context.pointee.thread_token = token
+    }
+
+    /// The control groups that programs see their process in, from the root on; at most eight.
+    package func setControlGroups(_ ids: [UInt64]) {
+        groups.initialize(from: ids, count: min(ids.count, 8))
+        context.pointee.cgroups = UnsafePointer(groups)
+        context.pointee.cgroup_count = UInt64(min(ids.count, 8))
     }
 
     /// Gives programs a packet, and a `struct xdp_md` that says where it is.

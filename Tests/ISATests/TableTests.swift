@@ -110,7 +110,7 @@ import Testing
     @Test func refusedHelpersSayWhy() {
         #expect(Helper.timerInit.support == .refused(.timers))
         #expect(Helper.probeWriteUser.support == .optional(.write))
-        #expect(Helper.taskPtRegs.support == .refused(.task))
+        #expect(Helper.taskPtRegs.support == .refused(.registers))
         #expect(Helper.mapUpdateElem.support == .implemented)
     }
 

@@ -144,13 +144,25 @@ import UBPFTesting
         #expect(throws: TestingError.self) { try vm.run("on_packet", .packet([UInt8](repeating: 0, count: 1 << 20))) }
     }
 
+    @Test func controlGroups() throws {
+        let vm = try machine()
+        #expect(try vm.run("in_group").code == -1)
+        vm.world.controlGroups = [1, 20, 3]
+        try vm.map("groups").set(controlGroup: 20, at: 1)
+        #expect(try vm.run("in_group").code == 320)
+        try vm.map("groups").set(controlGroup: 4, at: 1)
+        #expect(try vm.run("in_group").code == -1)
+        #expect(throws: TestingError.self) { try vm.map("groups").set(controlGroup: 4, at: 2) }
+        #expect(throws: TestingError.self) { try vm.map("worlds").set(controlGroup: 4, at: 0) }
+    }
+
     @Test func helpersOfTheKernelCanBeMocked() throws {
         let vm = try machine()
-        #expect { try vm.run("needs_kernel") } throws: { ($0 as? Trap)?.kind == .unknownHelper(80) }
-        try vm.mock("bpf_get_current_cgroup_id") { 40 + Int64($0.number) }
+        #expect { try vm.run("needs_kernel") } throws: { ($0 as? Trap)?.kind == .unknownHelper(17) }
+        try vm.mock("bpf_get_cgroup_classid") { 40 + Int64($0.number) }
         // It was called before.
         #expect(try vm.run("needs_kernel").result == 42)
-        #expect(try vm.calls(of: "get_current_cgroup_id") == 2)
+        #expect(try vm.calls(of: "get_cgroup_classid") == 2)
         #expect(throws: TestingError.self) { try vm.mock("no_such_helper") { _ in 0 } }
     }
 

@@ -599,7 +599,7 @@ let messageGoldens: [String: String] = [
     error[V028]: helper is not available here: Helpers
       --> bad.bpf.c:77:9   in prog, insn 0
     77 |  return bpf_task_pt_regs(task);
-       |         ^ bpf_task_pt_regs cannot run in userspace: it looks into a task, which only the kernel can hold still
+       |         ^ bpf_task_pt_regs cannot run in userspace: it gives the registers of a task, which are the program's context here
     Suggestion: the context of the program is the struct pt_regs of this thread
     """#,
     "too many rounds": #"""

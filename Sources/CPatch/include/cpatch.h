@@ -163,6 +163,9 @@ struct cpatch_session {
     struct cpatch_watch watch;
     int32_t socket;        // that it came by, and ends with; -1: it stays
     uint32_t reserved;
+    /// As in `cruntime_context`; in the first plan.
+    const uint64_t *_Nullable cgroups;
+    uint64_t cgroup_count;
 };
 
 /// What a hit has to do for a program beside running it.

@@ -92,6 +92,9 @@ struct cruntime_context {
     uint64_t process_signals, thread_signals;  // to be sent; bit n is signal n + 1
     uint64_t override_value;                   // what the probed function is to return instead of running
     uint64_t drain;                            // address of the lock of the user ring that the run drains; 0: none
+    // Ids of the control groups that the process is in, from the root on.
+    const uint64_t *_Nullable cgroups;
+    uint64_t cgroup_count;
 };
 
 /// What a run leaves to its end.

@@ -21,7 +21,7 @@
 
 #define CSESSION_MAGIC 0x3170646f7366706eull
 #define CSESSION_PLAN_MAGIC 0x316e616c70667062ull
-#define CSESSION_VERSION 7u
+#define CSESSION_VERSION 8u
 
 // How a byte range of a segment is given.
 struct csession_range {
@@ -92,6 +92,9 @@ struct csession_plan {
     uint64_t probes_offset;      // struct csession_probe[probe_count]
     uint64_t fixups_offset;      // struct csession_fixup[fixup_count]
     struct csession_range code;  // relocated windows, referred to by sites
+    uint64_t cgroups_offset;     // first plan: uint64_t[cgroup_count], ids of the control groups that the target is in, from the root on
+    uint32_t cgroup_count;       // 0: no program asks
+    uint32_t unused;
 };
 
 // Where a map's values live.

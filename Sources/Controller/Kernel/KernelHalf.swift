@@ -152,9 +152,16 @@ package final class KernelHalf {
         let holder = try KernelMapHolder(spec, types: types?.descriptor)
         maps[index] = holder
         for element in spec.initialElements {
-            guard case .map(let inner) = element.value else { continue }
-            try make(inner, for: program)
-            if let inner = maps[inner] { try holder.set(element.index, to: inner.map.descriptor) }
+            switch element.value {
+            case .program: break
+            case .map(let inner):
+                try make(inner, for: program)
+                if let inner = maps[inner] { try holder.set(element.index, to: inner.map.descriptor) }
+            case .controlGroup(let path):
+                try ControlGroups.withDirectory(path, for: spec.name) { directory throws(Failure) in
+                    try holder.set(element.index, to: directory)
+                }
+            }
         }
     }
 

@@ -105,6 +105,8 @@ package struct MapAccess {
     private func dump(_ map: NamedMap) throws(Failure) {
         switch map.view.family {
         case .hash, .array, .lpmTrie, .mapArray, .programArray, .stackTrace: break
+        case .cgroupArray:
+            throw Failure.mapRefused("dump", map.name, status: -524, why: "its elements can be set and deleted only")
         case .queue, .bloomFilter, .perfEventArray, .ringBuffer, nil:
             throw Failure.mapRefused("dump", map.name, status: -524, why: "this type of map has no keys to walk by")
         }
@@ -157,7 +159,15 @@ package struct MapAccess {
             let record = try map.recordBytes(value)
             return try map.check(map.user.isFrozen ? -Int64(EPERM) : producer.push(record), "update")
         }
-        try map.check(map.user.update(key, map.valueBytes(value, at: key), flags: flags), "update")
+        if case .cgroupArray? = map.view.family {
+            // As with bpf(2), the value is a descriptor.
+            let status = try ControlGroups.withDirectory(value, for: map.name) { directory in
+                map.user.update(key, (0..<4).map { UInt8(truncatingIfNeeded: directory >> (8 * $0)) }, flags: flags)
+            }
+            if status == -Int64(EBADF) { throw .noControlGroup(value, map.name) }
+            return try map.check(status, "update")
+        }
+        try map.check(map.user.update(key, map.valueBytes(value, at: key), flags: flags | map.lockFlag), "update")
     }
 
     /// Of queues and stacks the next value is taken out and shown.

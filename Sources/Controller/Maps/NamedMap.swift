@@ -55,7 +55,8 @@ struct NamedMap {
         case Int64(E2BIG):
             switch view.family {
             case .ringBuffer: "the record is larger than the ring"
-            case .array, .mapArray, .programArray, .stackTrace: "it has elements 0 to \(view.maxEntries - 1)"
+            case .array, .mapArray, .programArray, .cgroupArray, .stackTrace:
+                "it has elements 0 to \(view.maxEntries - 1)"
             default: "all \(view.maxEntries) entries are used"
             }
         case Int64(EINVAL) where view.holdsMaps: "the map is not like those inside"

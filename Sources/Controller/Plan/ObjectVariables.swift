@@ -1,3 +1,4 @@
+import ISA
 package import Loader
 
 /// The `const volatile` globals of an object: its options.
@@ -38,7 +39,7 @@ package struct ObjectVariables {
         throw Failure.unknownVariable(name, known: ObjectVariables(object).names)
     }
 
-    /// Sets `VARIABLE=VALUE` or `MAP.max_entries=N`, as `--set` takes them.
+    /// Sets `VARIABLE=VALUE`, `MAP.max_entries=N` or `MAP[INDEX]=DIRECTORY` of a control group, as `--set` takes them.
     package static func set(assignment: String, in object: inout ObjectSpec) throws(Failure) {
         let parts = assignment.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
         guard parts.count == 2, !parts[0].isEmpty else {
@@ -59,7 +60,36 @@ package struct ObjectVariables {
             object.maps[map].maxEntries = Int(entries)
             return
         }
+        if parts[0].hasSuffix("]"), let bracket = parts[0].firstIndex(of: "[") {
+            let index = parts[0][parts[0].index(after: bracket)...].dropLast()
+            return try set(String(parts[0][..<bracket]), String(index), group: parts[1], in: &object)
+        }
         try set(parts[0], to: parts[1], in: &object)
+    }
+
+    /// Puts a control group into a CGROUP_ARRAY.
+    private static func set(
+        _ name: String,
+        _ index: String,
+        group path: String,
+        in object: inout ObjectSpec
+    ) throws(Failure) {
+        guard let map = object.maps.firstIndex(where: { $0.name == name && $0.type == .cgroupArray }) else {
+            throw Failure.unknownVariable(
+                "\(name)[\(index)]",
+                known: object.maps.filter { $0.type == .cgroupArray }.map { "\($0.name)[0]" }
+            )
+        }
+        guard let number = Int(index), (0..<object.maps[map].maxEntries).contains(number) else {
+            throw Failure.badOption(
+                "--set \(name)[INDEX]",
+                value: index,
+                expects: "the number of an element, 0 to \(object.maps[map].maxEntries - 1)"
+            )
+        }
+        guard ControlGroups.id(of: path) != nil else { throw .noControlGroup(path, name) }
+        object.maps[map].initialElements.removeAll { $0.index == number }
+        object.maps[map].initialElements.append(.init(index: number, value: .controlGroup(path)))
     }
 
     /// What a variable takes, for messages and for help.

@@ -24,6 +24,8 @@ package struct SessionAssembly {
     private var builder: SessionBuilder
     private let permissions: Set<HelperPermission>
     private var readsMemory = false
+    /// Programs ask for the control group of their process.
+    package private(set) var asksForGroups = false
     /// Session indices by the object's.
     private var mapIndices: [Int: Int] = [:]
 
@@ -74,8 +76,10 @@ package struct SessionAssembly {
                 case 6, 177:
                     prints = prints || instruction.imm == 6
                     readsMemory = true
-                // bpf_probe_read, its variants, bpf_copy_from_user
-                case 4, 45, 112...115, 148: readsMemory = true
+                // bpf_probe_read, its variants, bpf_copy_from_user, bpf_copy_from_user_task
+                case 4, 45, 112...115, 148, 191: readsMemory = true
+                // bpf_current_task_under_cgroup, bpf_get_current_cgroup_id, bpf_get_current_ancestor_cgroup_id
+                case 37, 80, 123: asksForGroups = true
                 default: break
                 }
             default: break
@@ -204,6 +208,10 @@ package struct SessionAssembly {
                 case .map(let inner):
                     guard let inner = indices[inner] else { continue }
                     value = MapView(session.view, inner).id
+                case .controlGroup(let path):
+                    guard let id = ControlGroups.id(of: path) else { throw .noControlGroup(path, map.name) }
+                    unsafe MapView(session.view, number).cgroupEntry(UInt32(element.index)).pointee = id
+                    continue
                 }
                 let key = littleEndian(element.index, count: map.keySize)
                 let status = unsafe MapView(session.view, number).update(key, &value, flags: 0, tid: 1, slot: 0)

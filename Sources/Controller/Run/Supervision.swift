@@ -117,6 +117,7 @@ struct Supervision: ~Copyable {
     ) throws(Failure) {
         let requests = plan.requests
         let programs = assembly.programIndices
+        let asksForGroups = assembly.asksForGroups
         let book = book
         let isStrict = options.isStrict
         let hadAgent = target.injection?.wasResident ?? false
@@ -143,6 +144,7 @@ struct Supervision: ~Copyable {
                 arguments: arguments,
                 skipped: { detail("left out: \($0)") }
             )
+            if asksForGroups { made.builder.cgroups = try ControlGroups.ids(of: target.pid) }
             for probe in made.probes { detail(probe.explanation) }
             book.place(&made)
             return made

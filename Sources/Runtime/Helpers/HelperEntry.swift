@@ -31,12 +31,14 @@ package func helperEntry(_ number: UInt32) -> HelperEntry? {
     // get_current_task, get_current_task_btf
     case 35, 158: { unsafe r0(currentTask($5)) }
     case 36: { unsafe r0(probeWrite($5, $0, $1, $2)) }
+    case 37: { unsafe r0(underCgroup($5, $0, $1)) }
     case 42: { _, _, _, _, _, _ in UInt64(cruntime_numa_node()) }
     // probe_read_str, probe_read_kernel_str; probe_read_user_str
     case 45, 115: { unsafe r0(probeReadKernelString($5, $0, $1, $2)) }
     case 114: { unsafe r0(probeReadString($5, $0, $1, $2)) }
     case 58: { unsafe r0(overrideReturn($5, $0, $1)) }
     case 67: { unsafe r0(getStack($5, $1, $2, $3)) }
+    case 80: { unsafe r0(currentCgroup($5)) }
     case 87: { unsafe r0(mapPush($5, $0, $1, $2)) }
     case 88: { unsafe r0(mapTake($5, $0, $1, removes: true)) }
     case 89: { unsafe r0(mapTake($5, $0, $1, removes: false)) }
@@ -49,12 +51,15 @@ package func helperEntry(_ number: UInt32) -> HelperEntry? {
     // Four milliseconds each, as Debian's kernels count them; from the clock's start, not from five minutes before it.
     case 118: { _, _, _, _, _, _ in cruntime_coarse_ns() / 4_000_000 }
     case 120: { unsafe r0(namespacePidTgid($5, $0, $1, $2, $3)) }
+    case 123: { unsafe r0(ancestorCgroup($5, $0)) }
     case 125: { _, _, _, _, _, _ in cruntime_boottime_ns() }
     case 130: { unsafe r0(ringBufferOutput($5, $0, $1, $2, $3)) }
     case 131: { unsafe r0(ringBufferReserve($5, $0, $1, $2)) }
     case 132: { unsafe r0(ringBufferFinish($5, $0, $1, discards: false)) }
     case 133: { unsafe r0(ringBufferFinish($5, $0, $1, discards: true)) }
     case 134: { unsafe r0(ringBufferQuery($5, $0, $1)) }
+    // get_task_stack, and copy_from_user_task below: of the calling thread, the only task that programs have.
+    case 141: { unsafe r0(getStack($5, $1, $2, $3)) }
     case 156: { unsafe r0(taskStorageGet($5, $0, $1, $2, $3)) }
     case 157: { unsafe r0(taskStorageDelete($5, $0, $1)) }
     case 160: { _, _, _, _, _, _ in cruntime_coarse_ns() }
@@ -63,6 +68,7 @@ package func helperEntry(_ number: UInt32) -> HelperEntry? {
     case 174: { unsafe $5.pointee.cookie }
     case 177: { unsafe r0(tracePrintList($5, $0, $1, $2, $3)) }
     case 182: { unsafe r0(compareStrings($5, $0, $1, $2)) }
+    case 191: { unsafe r0($4 == 0 ? probeRead($5, $0, $1, $2) : Failure.invalid) }
     case 195: { unsafe r0(mapLookupSlot($5, $0, $1, $2)) }
     case 197: { unsafe r0(dynptrFromMemory($5, $0, $1, $2, $3)) }
     case 198: { unsafe r0(ringBufferReserveDynptr($5, $0, $1, $2, $3)) }

@@ -75,6 +75,12 @@ extension MapView {
         unsafe values(UInt64(index) &* 4).assumingMemoryBound(to: UInt32.self)
     }
 
+    /// CGROUP_ARRAY: the control group of entry `index`, by its id, or 0; `index` is in range.
+    @_noLocks
+    package func cgroupEntry(_ index: UInt32) -> UnsafeMutablePointer<UInt64> {
+        unsafe values(UInt64(index) &* 8).assumingMemoryBound(to: UInt64.self)
+    }
+
     /// The program that a tail call through entry `index` reaches; -1 where there is none.
     @_noLocks
     package func tailCallTarget(_ index: UInt32) -> Int {

@@ -8,7 +8,7 @@ package enum MapFamily: Sendable {
     case array
     /// QUEUE and STACK.
     case queue
-    case bloomFilter, lpmTrie, programArray, perfEventArray, stackTrace
+    case bloomFilter, lpmTrie, programArray, perfEventArray, stackTrace, cgroupArray
     /// RINGBUF and USER_RINGBUF.
     case ringBuffer
     /// ARRAY_OF_MAPS; a HASH_OF_MAPS is a hash (`holdsMaps`).
@@ -25,9 +25,10 @@ package enum MapFamily: Sendable {
         case .programArray: self = .programArray
         case .perfEventArray: self = .perfEventArray
         case .stackTrace: self = .stackTrace
+        case .cgroupArray: self = .cgroupArray
         case .ringBuffer, .userRingBuffer: self = .ringBuffer
         case .arrayOfMaps: self = .mapArray
-        case .unspecified, .cgroupArray, .devMap, .sockMap, .cpuMap, .xskMap, .sockHash,
+        case .unspecified, .devMap, .sockMap, .cpuMap, .xskMap, .sockHash,
             .cgroupStorage, .reusePortSockArray, .perCPUCgroupStorage, .socketStorage, .devMapHash, .structOps,
             .inodeStorage, .cgroupLocalStorage, .arena:
             return nil
@@ -46,6 +47,7 @@ package enum MapFamily: Sendable {
         case 3: self = .programArray
         case 4: self = .perfEventArray
         case 7: self = .stackTrace
+        case 8: self = .cgroupArray
         case 27, 31: self = .ringBuffer
         case 12: self = .mapArray
         default: return nil

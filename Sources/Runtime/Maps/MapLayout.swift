@@ -117,6 +117,8 @@ struct MapSizes {
             values = nodes * stride
         case .programArray, .mapArray:
             values = entries * 4
+        case .cgroupArray:
+            values = entries * 8
         case .ringBuffer, .perfEventArray:
             (meta, values) = (MetaOffset.ringSize, map.ring_size * 2)
         }
@@ -182,6 +184,8 @@ struct MapLayout {
             valuesPart = .meta
         case .programArray, .mapArray:
             it.value_stride = 4
+            valuesPart = .meta
+        case .cgroupArray:
             valuesPart = .meta
         case .ringBuffer, .perfEventArray:
             if family == .perfEventArray, entries == 0 { it.max_entries = cpuCount }

@@ -8,7 +8,9 @@ extension MapView {
         @_noLocks get {
             switch family {
             case .hash, .array, .lpmTrie: !holdsMaps && !isTaskStorage
-            case .queue, .bloomFilter, .programArray, .mapArray, .perfEventArray, .stackTrace, .ringBuffer, nil: false
+            case .queue, .bloomFilter, .programArray, .mapArray, .cgroupArray, .perfEventArray, .stackTrace,
+                .ringBuffer, nil:
+                false
             }
         }
     }
@@ -18,7 +20,8 @@ extension MapView {
         @_noLocks get {
             switch family {
             case .hash, .array: !holdsMaps && !isTaskStorage
-            case .lpmTrie, .queue, .bloomFilter, .programArray, .mapArray, .perfEventArray, .stackTrace, .ringBuffer,
+            case .lpmTrie, .queue, .bloomFilter, .programArray, .mapArray, .cgroupArray, .perfEventArray, .stackTrace,
+                .ringBuffer,
                 nil:
                 false
             }
@@ -41,7 +44,7 @@ extension MapView {
             return unsafe prefixLookup(key)
         case .mapArray:
             return unsafe mapEntry(key)
-        case .queue, .bloomFilter, .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
+        case .queue, .bloomFilter, .programArray, .cgroupArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
             return nil
         }
     }
@@ -78,7 +81,7 @@ extension MapView {
             return 0
         case .mapArray:
             return unsafe mapEntryUpdate(key, value, flags: flags)
-        case .queue, .bloomFilter, .perfEventArray, .stackTrace, .ringBuffer, nil:
+        case .queue, .bloomFilter, .cgroupArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
             return Failure.invalid
         }
     }
@@ -97,6 +100,12 @@ extension MapView {
             let index = unsafe arrayIndex(key)
             if index >= maxEntries { return Failure.tooBig }
             return unsafe cruntime_exchange32(programEntry(index), 0) == 0 ? Failure.noEntry : 0
+        case .cgroupArray:
+            let index = unsafe arrayIndex(key)
+            if index >= maxEntries { return Failure.tooBig }
+            let entry = unsafe cgroupEntry(index)
+            defer { unsafe cruntime_store64(entry, 0) }
+            return unsafe cruntime_load64(entry) == 0 ? Failure.noEntry : 0
         case .bloomFilter:
             return Failure.notSupported
         case .array, .queue, .perfEventArray, .ringBuffer, nil:
@@ -109,7 +118,7 @@ extension MapView {
     package func nextKey(_ key: UnsafeRawPointer?, into next: UnsafeMutableRawPointer) -> Int64 {
         switch family {
         case .hash, .lpmTrie: unsafe hashNextKey(key, into: next)
-        case .array, .programArray, .mapArray: unsafe arrayNextKey(key, into: next)
+        case .array, .programArray, .mapArray, .cgroupArray: unsafe arrayNextKey(key, into: next)
         case .stackTrace: unsafe stackNextKey(key, into: next)
         case .bloomFilter: Failure.notSupported
         case .queue, .perfEventArray, .ringBuffer, nil: Failure.invalid
@@ -123,7 +132,8 @@ extension MapView {
         @_noLocks get {
             switch family {
             case .queue, .bloomFilter: true
-            case .hash, .array, .lpmTrie, .programArray, .mapArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
+            case .hash, .array, .lpmTrie, .programArray, .mapArray, .cgroupArray, .perfEventArray, .stackTrace,
+                .ringBuffer, nil:
                 false
             }
         }
@@ -135,7 +145,8 @@ extension MapView {
         switch family {
         case .queue: unsafe queuePush(value, flags: flags, tid: tid)
         case .bloomFilter: unsafe bloomPush(value, flags: flags)
-        case .hash, .array, .lpmTrie, .programArray, .mapArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
+        case .hash, .array, .lpmTrie, .programArray, .mapArray, .cgroupArray, .perfEventArray, .stackTrace, .ringBuffer,
+            nil:
             Failure.notSupported
         }
     }
@@ -146,7 +157,8 @@ extension MapView {
         switch family {
         case .queue: unsafe queueTake(value, tid: tid, removes: false)
         case .bloomFilter: unsafe bloomPeek(value)
-        case .hash, .array, .lpmTrie, .programArray, .mapArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
+        case .hash, .array, .lpmTrie, .programArray, .mapArray, .cgroupArray, .perfEventArray, .stackTrace, .ringBuffer,
+            nil:
             Failure.notSupported
         }
     }
@@ -202,7 +214,8 @@ package struct MapCursor {
                 unsafe value = unsafe UnsafeMutableRawPointer(map.programEntry(index))
                 if unsafe cruntime_load32(map.programEntry(index)) != 0 { return true }
             }
-        case .queue, .bloomFilter, .programArray, .perfEventArray, .stackTrace, .ringBuffer, nil: return false
+        case .queue, .bloomFilter, .programArray, .cgroupArray, .perfEventArray, .stackTrace, .ringBuffer, nil:
+            return false
         }
     }
 

@@ -30,7 +30,7 @@ extension UserMap {
         case .hash: map.isTaskStorage ? .none : .buckets
         case .array, .mapArray: .keys(deletes: false)
         case .lpmTrie: .keys(deletes: true)
-        case .queue, .bloomFilter, .programArray, .stackTrace, .perfEventArray, .ringBuffer, nil: .none
+        case .queue, .bloomFilter, .programArray, .stackTrace, .cgroupArray, .perfEventArray, .ringBuffer, nil: .none
         }
     }
 

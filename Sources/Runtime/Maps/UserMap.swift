@@ -128,7 +128,7 @@ package struct UserMap {
             var bytes = [UInt8](repeating: 0, count: Int(map.valueSize))
             let id = unsafe with(key) { unsafe map.arrayIndex($0) }
             return unsafe (fill(&bytes) { unsafe map.stackCopy(id, into: $0) }, bytes)
-        case .perfEventArray, .ringBuffer, nil:
+        case .cgroupArray, .perfEventArray, .ringBuffer, nil:
             return (Self.notSupported, value)
         }
     }
@@ -150,6 +150,7 @@ package struct UserMap {
         switch map.family {
         case .queue, .bloomFilter: unsafe map.push(value, flags: flags, tid: tid)
         case .ringBuffer: Self.notSupported
+        case .cgroupArray: unsafe putCgroup(map.arrayIndex(key), Int32(bitPattern: map.arrayIndex(value)), flags)
         case .hash, .array, .lpmTrie, .mapArray, .programArray, .stackTrace, .perfEventArray, nil:
             unsafe map.update(key, value, flags: flags, tid: tid, slot: -1)
         }
@@ -200,8 +201,38 @@ package struct UserMap {
         case .stackTrace:
             let found = lookup(key)
             return found.status == 0 ? (delete(key), found.value) : found
-        case .hash, .array, .lpmTrie, .mapArray, .programArray, .bloomFilter, .perfEventArray, .ringBuffer, nil:
+        case .hash, .array, .lpmTrie, .mapArray, .programArray, .bloomFilter, .cgroupArray, .perfEventArray,
+            .ringBuffer, nil:
             return (Self.notSupported, [])
         }
     }
+
+    // MARK: Control groups
+
+    /// Puts the control group behind a descriptor into a CGROUP_ARRAY (kernel/bpf/arraymap.c, `bpf_fd_array_map_update_elem`).
+    private func putCgroup(_ index: UInt32, _ descriptor: Int32, _ flags: UInt64) -> Int64 {
+        if flags != 0 { return Failure.invalid }
+        if index >= map.maxEntries { return Failure.tooBig }
+        let id = controlGroup(of: descriptor)
+        if id == 0 { return Failure.badDescriptor }
+        unsafe cruntime_store64(map.cgroupEntry(index), id)
+        return 0
+    }
+}
+
+/// The id of the control group whose directory a descriptor is of; 0 for anything else.
+///
+/// That is the directory's inode number (fs/kernfs/dir.c, `kernfs_ino`; numbers have 64 bits on x86-64).
+package func controlGroup(of descriptor: Int32) -> UInt64 {
+    // struct stat and struct statfs; fstat and fstatfs by their numbers, as libc is not for this module.
+    var words = [UInt64](repeating: 0, count: 32)
+    func ask(_ call: Int64) -> Bool {
+        unsafe words.withUnsafeMutableBytes {
+            cruntime_syscall(call, Int64(descriptor), Int64(Int(bitPattern: $0.baseAddress)), 0, 0, 0, 0) == 0
+        }
+    }
+    // CGROUP2_SUPER_MAGIC
+    guard ask(138), words[0] == 0x6367_7270, ask(5) else { return 0 }
+    // S_ISDIR
+    return words[3] & 0xf000 == 0x4000 ? words[1] : 0
 }

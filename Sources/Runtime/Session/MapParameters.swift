@@ -55,7 +55,7 @@ package struct MapParameters: Sendable {
         case .queue: try checkQueue()
         case .bloomFilter: try checkBloomFilter()
         case .lpmTrie: try checkTrie()
-        case .programArray: try checkDescriptors(entriesNeeded: true)
+        case .programArray, .cgroupArray: try checkDescriptors(entriesNeeded: true)
         case .perfEventArray: try checkDescriptors(entriesNeeded: false)
         case .stackTrace: try checkStackTrace()
         case .ringBuffer: try checkRing()
@@ -185,7 +185,8 @@ package struct MapParameters: Sendable {
         switch try inner.check() {
         case .programArray, .mapArray: throw .innerType(name, inner.type)
         case .hash where inner.type.holdsMaps: throw .innerType(name, inner.type)
-        case .hash, .array, .queue, .bloomFilter, .lpmTrie, .perfEventArray, .stackTrace, .ringBuffer: break
+        case .hash, .array, .queue, .bloomFilter, .lpmTrie, .perfEventArray, .stackTrace, .cgroupArray, .ringBuffer:
+            break
         }
     }
 

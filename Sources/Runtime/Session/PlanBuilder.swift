@@ -6,6 +6,8 @@ package struct PlanBuilder {
     package var firstStatistic: Int
     /// For the sites of a module that may go: a number that no other plan of the target has, and the module's load bias.
     package var module: (number: UInt32, bias: UInt64) = (0, 0)
+    /// Ids of the control groups that the target is in, from the root on; empty where no program asks.
+    package var cgroups: [UInt64] = []
     private let capacity: Int
     private var sites: [csession_site] = []
     private var probes: [csession_probe] = []
@@ -71,6 +73,8 @@ package struct PlanBuilder {
         header.probes_offset = reserve(&end, size(of: probes))
         header.fixups_offset = reserve(&end, size(of: fixups))
         header.code = csession_range(offset: reserve(&end, UInt64(code.count)), size: UInt64(code.count))
+        header.cgroups_offset = reserve(&end, size(of: cgroups))
+        header.cgroup_count = UInt32(cgroups.count)
         header.size = end
         var bytes = [UInt8](repeating: 0, count: Int(end))
         place([header], at: 0, in: &bytes)
@@ -78,6 +82,7 @@ package struct PlanBuilder {
         place(probes, at: header.probes_offset, in: &bytes)
         place(fixups, at: header.fixups_offset, in: &bytes)
         place(code, at: header.code.offset, in: &bytes)
+        place(cgroups, at: header.cgroups_offset, in: &bytes)
         return bytes
     }
 }

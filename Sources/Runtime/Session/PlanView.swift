@@ -24,6 +24,10 @@ package struct PlanView {
         unsafe table(header.pointee.fixups_offset).assumingMemoryBound(to: csession_fixup.self) + index
     }
 
+    package var cgroups: UnsafePointer<UInt64> {
+        unsafe table(header.pointee.cgroups_offset).assumingMemoryBound(to: UInt64.self)
+    }
+
     /// The relocated windows' first byte.
     package var code: UnsafePointer<UInt8> { unsafe base + Int(header.pointee.code.offset) }
 
@@ -44,6 +48,7 @@ package struct PlanView {
         try check(header.sites_offset, header.site_count, MemoryLayout<csession_site>.stride, header.size)
         try check(header.probes_offset, header.probe_count, MemoryLayout<csession_probe>.stride, header.size)
         try check(header.fixups_offset, header.fixup_count, MemoryLayout<csession_fixup>.stride, header.size)
+        try check(header.cgroups_offset, header.cgroup_count, 8, header.size)
         guard fits(header.code.offset, header.code.size, 1, in: header.size) else {
             throw SessionDamage(.plan, .table, header.code.offset, header.size)
         }

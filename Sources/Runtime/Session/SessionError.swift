@@ -110,7 +110,10 @@ package struct SessionError: Error, Sendable {
             name,
             "map type \(mapTypeName(type)) is not supported in user space",
             help:
-                "use a hash, array, LPM_TRIE, QUEUE, STACK, BLOOM_FILTER, STACK_TRACE, RINGBUF, PERF_EVENT_ARRAY, PROG_ARRAY, TASK_STORAGE or a map of maps"
+                type == .arena
+                ? "use an array with BPF_F_MMAPABLE; an arena has to lie at one address in every process of a session, and "
+                    + "its pointers are cast between address spaces, which programs here have not"
+                : "use a hash, array, LPM_TRIE, QUEUE, STACK, BLOOM_FILTER, STACK_TRACE, RINGBUF, PERF_EVENT_ARRAY, PROG_ARRAY, TASK_STORAGE, CGROUP_ARRAY or a map of maps"
         )
     }
 

@@ -87,8 +87,8 @@ extension SessionView {
             }
         case .queue:
             needsBuckets = false
-            guard map.max_entries > 0 else { throw .damaged("image", "a queue without entries") }
-        case .array, .programArray, .mapArray: needsBuckets = false
+            guard map.max_entries > 0 else { throw SessionDamage(.image, .emptyQueue) }
+        case .array, .programArray, .mapArray, .cgroupArray: needsBuckets = false
         }
         guard
             !needsBuckets

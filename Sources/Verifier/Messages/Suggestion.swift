@@ -204,8 +204,6 @@ extension DiagnosisBuilder {
     private var otherHelper: String? {
         switch helper {
         case .taskPtRegs?: return "the context of the program is the struct pt_regs of this thread"
-        case .getTaskStack?: return "bpf_get_stack(ctx, buffer, size, BPF_F_USER_STACK)"
-        case .copyFromUserTask?: return "bpf_probe_read_user(&copy, size, pointer)"
         case .probeWriteUser?, .overrideReturn?:
             guard let helper, case .optional(let permission) = helper.support else { return nil }
             return "run with \(permission.option) if the program is to change what the process does; or observe only"

@@ -175,10 +175,25 @@ int on_socket(struct __sk_buff *skb)
 	return protocol == 6 ? skb->len : 0;
 }
 
+struct {
+	__uint(type, BPF_MAP_TYPE_CGROUP_ARRAY);
+	__uint(max_entries, 2);
+	__uint(key_size, 4);
+	__uint(value_size, 4);
+} groups SEC(".maps");
+
+SEC("kprobe/x")
+int in_group(void *ctx)
+{
+	if (bpf_current_task_under_cgroup(&groups, 1) != 1)
+		return -1;
+	return bpf_get_current_cgroup_id() * 100 + bpf_get_current_ancestor_cgroup_id(1);
+}
+
 SEC("kprobe/x")
 int needs_kernel(void *ctx)
 {
-	return bpf_get_current_cgroup_id();
+	return bpf_get_cgroup_classid(ctx);
 }
 
 SEC("uprobe")
