@@ -172,6 +172,7 @@ private func makeRecord(
         unsafe link.pointee.entry_count = unsafe site.pointee.entry_count
         unsafe link.pointee.return_count = unsafe site.pointee.return_count
         let isLoader = unsafe site.pointee.flags & CSESSION_SITE_LOADER.rawValue != 0
+        unsafe link.pointee.counter = unsafe site.pointee.counter
         unsafe link.pointee.loader = isLoader ? UInt32(CPATCH_LOADER_LINK) : 0
     }
     return unsafe record
@@ -187,8 +188,19 @@ private func link(_ plan: UnsafeMutablePointer<cpatch_plan>) {
         let link = unsafe cpatch_plan_link(plan, index)
         unsafe link.pointee.since = clock
         unsafe cpatch_append_link(sites + Int(link.pointee.site), link)
+        unsafe countSemaphore(link.pointee.counter, up: true)
     }
     unsafe process.pointee.clock = clock
+}
+
+/// Counts the semaphore of a static probe, by which a program knows that somebody looks; memory that is gone is left alone.
+///
+/// Not atomic: others who count it (a kernel, a second tracer) do so as they come and go.
+private func countSemaphore(_ address: UInt64, up: Bool) {
+    var value: UInt16 = 0
+    guard address != 0, unsafe cruntime_read(&value, address, 2) == 0, up || value > 0 else { return }
+    value = up ? value &+ 1 : value &- 1
+    unsafe _ = cruntime_write(address, &value, 2)
 }
 
 /// Ends a session: probes out, original code back, memory unmapped once no hit uses it; the number of sites restored.
@@ -202,6 +214,7 @@ func closeSession(_ session: UnsafeMutablePointer<cpatch_session>, of conversati
         for index in 0..<count {
             let link = unsafe cpatch_plan_link(plan, index)
             unsafe cpatch_remove_link(sites + Int(link.pointee.site), link)
+            unsafe countSemaphore(link.pointee.counter, up: false)
         }
         unsafe next = unsafe plan.pointee.next
     }

@@ -319,14 +319,14 @@ struct Snapshot: Equatable {
     }
 }
 
-/// A program that loses memory when it is told to.
+/// A program that does something for each line that it is sent: loses memory, if nothing else is said.
 final class Worker {
     private let process = Process()
     private let input = Pipe()
     private let output = Pipe()
 
-    init(_ files: Files, _ arguments: [String] = []) throws {
-        process.executableURL = URL(fileURLWithPath: files.directory + "/work")
+    init(_ files: Files, _ arguments: [String] = [], program: String = "work") throws {
+        process.executableURL = URL(fileURLWithPath: files.directory + "/" + program)
         process.arguments = arguments
         process.standardInput = input
         process.standardOutput = output
@@ -337,9 +337,12 @@ final class Worker {
     var pid: Int32 { process.processIdentifier }
 
     /// Has it lose 40 bytes so many times, and waits until it has.
-    func lose(_ count: Int) {
-        input.fileHandleForWriting.write(Data("\(count)\n".utf8))
-        _ = output.fileHandleForReading.availableData
+    func lose(_ count: Int) { say("\(count)") }
+
+    /// Sends a line; what comes back.
+    @discardableResult func say(_ line: String) -> String {
+        input.fileHandleForWriting.write(Data("\(line)\n".utf8))
+        return String(decoding: output.fileHandleForReading.availableData, as: UTF8.self)
     }
 
     /// Has it execute itself.

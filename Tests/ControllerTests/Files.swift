@@ -502,7 +502,10 @@ final class Files: Sendable {
                 }
                 """ + license
         )
-        for (name, provider) in [("static", "sale"), ("staticmissing", "sael"), ("staticcounted", "counted")] {
+        for (name, provider) in [
+            ("static", "sale"), ("staticmissing", "sael"), ("staticcounted", "counted"), ("staticfixed", "fixed"),
+            ("staticlooked", "looked"),
+        ] {
             let code = static_.replacingOccurrences(of: "TARGET:shop:sale", with: "\(directory)/shop:shop:\(provider)")
             try write("k-\(name).bpf.c", include + code + license)
         }
@@ -514,11 +517,21 @@ final class Files: Sendable {
                 ".4byte 992f-991f, 994f-993f, 3\\n991: .asciz \\"stapsdt\\"\\n992: .balign 4\\n993: .8byte 990b\\n.8byte 0\\n" \
                 ".8byte " COUNTER "\\n.asciz \\"shop\\"\\n.asciz \\"" NAME "\\"\\n.asciz \\"" ARGS "\\"\\n994: .balign 4\\n.popsection" :: __VA_ARGS__)
             unsigned short counter;
+            const unsigned short fixed = 0;
+            __attribute__((section(".probes"))) unsigned short looked = 0;
             volatile int sum;
             __attribute__((noinline)) void sell(int price) { volatile int twice = 2 * price; sum += price; NOTE("sale", "0", "-4@%k0 8@$77 -4@%1", "r"(-price), "m"(twice)); sum -= 1; }
-            int main(void) {
+            #include <stdio.h>
+            int main(int count, char **words) {
+                /* One line in, one line out: whether anybody looks. */
+                for (char line[8]; count > 1 && fgets(line, sizeof line, stdin);) {
+                    if (*(volatile unsigned short *)&looked) NOTE("looked", "looked", "-4@$5", "r"(0));
+                    printf("%d\\n", looked);
+                    fflush(stdout);
+                }
                 for (int i = 0; i < 4; i++) sell(i);
                 NOTE("counted", "counter", "", "r"(0));
+                NOTE("fixed", "fixed", "", "r"(0));
                 return sum == 2 ? 5 : 1;
             }
             """

@@ -346,8 +346,8 @@ struct StaticProbeTests {
     @Test(arguments: [
         ("staticmissing", "error[U201]: no static probe 'shop:sael' in ", "help: did you mean 'shop:sale'?"),
         (
-            "staticcounted", "error[U409]: program 'on_sale' cannot be on 'shop:counted' in the process",
-            "help: --backend kernel"
+            "staticfixed", "error[U409]: program 'on_sale' cannot be on 'shop:fixed' in the process",
+            "which is not in memory that can be written"
         ),
     ])
     func refusals(_ name: String, _ says: String, _ help: String) throws {

@@ -197,7 +197,7 @@ struct cpatch_link {
     uint32_t site;
     uint32_t loader;       // CPATCH_LOADER_LINK: hits are the dynamic loader's; no probes
     uint32_t unused;
-    uint64_t reserved;
+    uint64_t counter;      // as in csession_site
 };
 enum { CPATCH_LOADER_LINK = 1u << 31 };
 // No count of return programs, either: a program wants the function not to run.

@@ -164,6 +164,7 @@ struct csession_site {
     uint32_t first_probe;     // probes of one site are contiguous: entry probes first
     uint32_t entry_count;
     uint32_t return_count;
+    uint64_t counter;         // absolute address of a static probe's semaphore (uint16_t, <sys/sdt.h>), or 0
     uint8_t original[16];     // what must be found at `address` before anything is written
 };
 

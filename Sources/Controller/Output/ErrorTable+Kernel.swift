@@ -91,12 +91,13 @@ extension Failure {
         )
     }
 
-    package static func countedProbe(_ program: String, name: String) -> Failure {
+    package static func counterNotWritable(_ program: String, name: String) -> Failure {
         Failure(
             .noKernelHook,
             "program '\(program)' cannot be on '\(name)' in the process",
-            why: "the process goes round this probe until the kernel has counted its semaphore up",
-            help: "--backend kernel"
+            why:
+                "the process goes round this probe until its semaphore is counted up, which is not in memory that can be written",
+            help: "semaphores belong into the section .probes, as those of dtrace(1) are"
         )
     }
 

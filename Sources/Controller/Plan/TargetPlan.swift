@@ -51,9 +51,10 @@ package struct TargetPlan {
         var sites: [UInt64: (plan: PatchPlan, entries: [Pending], returns: [Pending])] = [:]
         var order: [UInt64] = []
         for given in requests {
-            for (target, cookie) in try Self.targets(of: given, resolver, arguments, skipped) {
+            for place in try Self.targets(of: given, resolver, arguments, skipped) {
+                let target = place.target
                 var request = given
-                request.cookie = cookie
+                request.cookie = place.cookie
                 let plan: PatchPlan
                 do {
                     plan = try planner.plan(target.function, offset: target.offset)
@@ -88,7 +89,7 @@ package struct TargetPlan {
                         help: "probe the function's entry"
                     )
                 }
-                let pending = Pending(request: request, target: target, plan: plan)
+                let pending = Pending(request: request, target: target, plan: plan, counter: place.counter)
                 if sites[plan.address] == nil {
                     sites[plan.address] = (plan, [], [])
                     order.append(plan.address)
@@ -139,6 +140,15 @@ package struct TargetPlan {
         var request: AttachRequest
         var target: ProbeTarget
         var plan: PatchPlan
+        /// Address of a static probe's semaphore, or 0.
+        var counter: UInt64
+    }
+
+    /// Where a request goes.
+    private struct Place {
+        var target: ProbeTarget
+        var cookie: UInt64
+        var counter: UInt64 = 0
     }
 
     private mutating func add(
@@ -164,6 +174,7 @@ package struct TargetPlan {
             returns: returns.map(parameters)
         )
         site.isLoader = isLoader
+        site.counter = entries.lazy.map(\.counter).first { $0 != 0 } ?? 0
         let number: Int
         do { number = try builder.addSite(site) } catch { throw Failure(error) }
         if plan.window > 1 { windows.append(plan.address + 1..<plan.address + UInt64(min(plan.window, 5))) }
@@ -187,7 +198,7 @@ package struct TargetPlan {
         _ resolver: ProbeResolver,
         _ arguments: StaticProbeMap?,
         _ skipped: (String) -> Void
-    ) throws(Failure) -> [(target: ProbeTarget, cookie: UInt64)] {
+    ) throws(Failure) -> [Place] {
         let place = request.place
         if let probe = place.staticProbe { return try staticTargets(request, probe, resolver, arguments) }
         do throws(SymbolsError) {
@@ -198,7 +209,7 @@ package struct TargetPlan {
                 module = try definingModule(of: place.symbol, resolver)
             }
             return try resolver.resolve(module: module, symbol: place.symbol, offset: place.offset)
-                .map { ($0, request.cookie) }
+                .map { Place(target: $0, cookie: request.cookie) }
         } catch {
             guard request.isOptional else { throw Failure(error) }
             skipped("\(request.name): \(error.message)")
@@ -212,7 +223,7 @@ package struct TargetPlan {
         _ name: (provider: String, name: String),
         _ resolver: ProbeResolver,
         _ arguments: StaticProbeMap?
-    ) throws(Failure) -> [(target: ProbeTarget, cookie: UInt64)] {
+    ) throws(Failure) -> [Place] {
         let module = request.place.module ?? ""
         let symbol = request.place.symbol
         let known: [StaticProbe]
@@ -220,7 +231,7 @@ package struct TargetPlan {
         do throws(SymbolsError) {
             guard let loaded = resolver.modules(named: module).first else {
                 // Says that it is not loaded.
-                return try resolver.resolve(module: module, symbol: symbol).map { ($0, 0) }
+                return try resolver.resolve(module: module, symbol: symbol).map { Place(target: $0, cookie: 0) }
             }
             known = try resolver.symbols(of: loaded).staticProbes
             for probe in known where (probe.provider, probe.name) == name {
@@ -229,10 +240,13 @@ package struct TargetPlan {
             }
         } catch { throw Failure(error) }
         if targets.isEmpty { throw .noStaticProbe(symbol, path: module, known: known) }
-        var result: [(target: ProbeTarget, cookie: UInt64)] = []
+        var result: [Place] = []
         for (target, probe) in targets {
-            if probe.semaphore != 0 { throw .countedProbe(request.name, name: symbol) }
-            result.append((target, try arguments?.number(of: probe) ?? 0))
+            let counter = probe.semaphore == 0 ? 0 : probe.semaphore &+ target.module.bias
+            if counter != 0, resolver.maps.mapping(containing: counter)?.isWritable != true {
+                throw .counterNotWritable(request.name, name: symbol)
+            }
+            result.append(Place(target: target, cookie: try arguments?.number(of: probe) ?? 0, counter: counter))
         }
         return result
     }

@@ -43,6 +43,7 @@ package struct PlanBuilder {
         it.first_probe = UInt32(probes.count)
         it.entry_count = UInt32(site.entries.count)
         it.return_count = UInt32(site.returns.count)
+        it.counter = site.counter
         unsafe withUnsafeMutableBytes(of: &it.original) { unsafe $0.copyBytes(from: site.original.prefix(16)) }
         code.append(contentsOf: site.code)
         while code.count % 16 != 0 { code.append(0xcc) }

@@ -28,6 +28,8 @@ package struct SiteParameters: Sendable {
     package var returns: [ProbeParameters]
     /// The dynamic loader's own function, whose hits tell of libraries.
     package var isLoader = false
+    /// Address of a static probe's semaphore, or 0.
+    package var counter: UInt64 = 0
 
     package init(
         address: UInt64,
