@@ -7,6 +7,7 @@ struct CodeFunction: Hashable {
     var start: Int
     var end: Int
     var isLocal: Bool
+    var isHidden = false
 }
 
 /// A section of code with its functions and relocations.
@@ -56,7 +57,8 @@ struct CodeSection {
                     name: symbol.name,
                     start: Int(symbol.value / 8),
                     end: Int(end / 8),
-                    isLocal: symbol.isLocal
+                    isLocal: symbol.isLocal,
+                    isHidden: symbol.isHidden
                 )
             )
         }

@@ -184,12 +184,18 @@ private struct CoreRelocator {
         in types: CoreTypes,
         from first: UInt32
     ) -> [(types: CoreTypes, id: UInt32)] {
-        types.target.types(essentiallyNamed: question.essentialName).compactMap { id in
-            guard id >= first, let candidate = types.target[id], types.haveSameKind(question.root, candidate) else {
-                return nil
+        func suitable(_ ids: [UInt32]) -> [(types: CoreTypes, id: UInt32)] {
+            ids.compactMap { id in
+                guard id >= first, let candidate = types.target[id], types.haveSameKind(question.root, candidate) else {
+                    return nil
+                }
+                return (types, id)
             }
-            return (types, id)
         }
+        // Kernels have no flavours. Where an object's own types are the target, a flavour is another kernel's idea of the type
+        // that is there, too.
+        let plain = suitable(types.target.types(named: question.essentialName))
+        return plain.isEmpty ? suitable(types.target.types(essentiallyNamed: question.essentialName)) : plain
     }
 
     /// Whether a path leads to a field of a task that programs in a process can read.

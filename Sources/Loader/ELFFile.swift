@@ -26,6 +26,8 @@ struct ELFSymbol: Sendable {
     var kind: Kind
     var isLocal: Bool
     var isWeak: Bool
+    /// Seen by nobody outside the object (STV_HIDDEN, STV_INTERNAL).
+    var isHidden = false
     var isUndefined: Bool
     var section: Int?
     var value: UInt64
@@ -146,7 +148,8 @@ extension ELFFile {
         result.reserveCapacity(table.size / 24)
         for at in stride(from: 0, to: table.bytes.count, by: 24) {
             guard let nameOffset = table.bytes.u32(at: at), let info = table.bytes.u8(at: at + 4),
-                let index = table.bytes.u16(at: at + 6), let value = table.bytes.u64(at: at + 8),
+                let other = table.bytes.u8(at: at + 5), let index = table.bytes.u16(at: at + 6),
+                let value = table.bytes.u64(at: at + 8),
                 let size = table.bytes.u64(at: at + 16)
             else { throw .truncated(place, "symbol \(at / 24)") }
             let title = nameOffset == 0 ? "" : strings.cString(at: Int(nameOffset))
@@ -163,6 +166,7 @@ extension ELFFile {
                     kind: ELFSymbol.Kind(rawValue: info & 15) ?? .none,
                     isLocal: info >> 4 == 0,
                     isWeak: info >> 4 == 2,
+                    isHidden: other & 3 == 1 || other & 3 == 2,
                     isUndefined: index == 0,
                     section: index == 0 || index >= 0xff00 ? nil : Int(index),
                     value: value,

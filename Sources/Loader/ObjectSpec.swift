@@ -136,6 +136,8 @@ package struct FunctionSpec: Equatable, Sendable {
     package var start: Int
     /// Type in `ObjectSpec.btf`; 0 without BTF.
     package var type: UInt32 = 0
+    /// `__hidden`: verified with its callers, like a static function, whatever its type says (libbpf `mark_btf_static`).
+    package var isHidden = false
 }
 
 /// Source line of an instruction, from `.BTF.ext`.

@@ -42,7 +42,9 @@ struct ProgramBuilder {
             let range = function.start..<function.end
             let distance = start - function.start
             let info = details.functions[origin]?.first { $0.slot == function.start }
-            program.functions.append(FunctionSpec(name: function.name, start: first, type: info?.type ?? 0))
+            program.functions.append(
+                FunctionSpec(name: function.name, start: first, type: info?.type ?? 0, isHidden: function.isHidden)
+            )
             guard let btf else { continue }
             for line in details.lines[origin] ?? [] where range.contains(line.slot) {
                 guard let instruction = map.instruction(at: line.slot + distance) else { continue }

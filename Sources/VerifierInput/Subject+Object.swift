@@ -11,7 +11,7 @@ extension Subject {
             FunctionFacts(
                 name: function.name,
                 start: function.start,
-                contract: index == 0 ? nil : types?.contract(function.type, of: program.type)
+                contract: index == 0 || function.isHidden ? nil : types?.contract(function.type, of: program.type)
             )
         }
         self.init(

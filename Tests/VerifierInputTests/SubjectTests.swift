@@ -71,6 +71,7 @@ struct SubjectTests {
             // Even a global function is the program itself where it comes first.
             functions: [
                 FunctionSpec(name: "p", start: 0, type: global), FunctionSpec(name: "helper", start: 2, type: global),
+                FunctionSpec(name: "hidden", start: 2, type: global, isHidden: true),
             ],
             lines: [],
             relocations: [],
@@ -82,6 +83,7 @@ struct SubjectTests {
             subject.functions == [
                 FunctionFacts(name: "p", start: 0),
                 FunctionFacts(name: "helper", start: 2, contract: FunctionFacts.Contract(parameters: [.scalar])),
+                FunctionFacts(name: "hidden", start: 2),
             ]
         )
         #expect(subject.type == .kprobe && subject.attachType == 5 && subject.isSleepable && !subject.isGPL)
