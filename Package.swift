@@ -117,10 +117,12 @@ let controllerTargets: [Target] = [
         name: "UBPFTesting",
         dependencies: [
             "ISA", "Loader", "Verifier", "VerifierInput", "Runtime", "UBPFVM", "JIT", "CSession", "CRuntime", "CLinux",
-            "CWorld",
+            "CWorld", "Kernel",
         ],
         swiftSettings: common
     ),
+    // For Swift Testing, which nothing but tests links.
+    .target(name: "UBPFTestingTraits", dependencies: ["UBPFTesting"], swiftSettings: common),
     .target(
         name: "Controller",
         dependencies: [
@@ -201,7 +203,7 @@ let testTargets: [Target] = [
     ),
     tests("Corpus", ["JSON", "ubpf-corpus"]),
     tests("VerifierInput", ["ISA", "Loader", "Verifier"]),
-    tests("UBPFTesting", exclude: ["Fixtures"]),
+    tests("UBPFTesting", ["UBPFTestingTraits"], exclude: ["Fixtures"]),
     tests("Cases", ["Controller", "UBPFTesting"]),
     tests("Controller", ["ISA", "JSON", "Loader", "Verifier", "Inject"]),
     // The engines, a reference and random programs; for tests and for the fuzzer.
@@ -287,6 +289,7 @@ let package = Package(
                 .executable(name: "ubpf-conformance", targets: ["ubpf-conformance"]),
                 .executable(name: "ubpf-corpus", targets: ["ubpf-corpus"]),
                 .library(name: "UBPFTesting", targets: ["UBPFTesting"]),
+                .library(name: "UBPFTestingTraits", targets: ["UBPFTestingTraits"]),
             ]),
     dependencies: embedded ? [] : [.package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")],
     targets: agentTargets + (embedded ? [] : controllerTargets + testTargets + fuzzers),

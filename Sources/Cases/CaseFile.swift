@@ -23,6 +23,8 @@ package struct Settings: Hashable, Sendable {
     package var variables: [String: Value] = [:]
     package var entries: [String: Int] = [:]
     package var valueSizes: [String: Int] = [:]
+    /// What programs are, where their own sections do not say it.
+    package var sections: [String: String] = [:]
     package var cpus = 1
     /// `own`, `kernel`, or an object with other types.
     package var types = "own"
@@ -49,7 +51,7 @@ package enum Action: Sendable {
     case mapSet(String, key: Value, Value?)
     case variableSet(String, Value)
     case fail(String, map: String?, call: Int?, Errno)
-    case mock(String, [Int64])
+    case mock(String, [Int64], Written?)
     // Running.
     case run(String, Context)
     case race(Race)
@@ -63,6 +65,7 @@ package enum Action: Sendable {
     case printk(String?)
     case calls(String, Int)
     case packet(Value)
+    case contextIs(Value)
     case storedStack(String, Int64, [UInt64])
     case verifies(String)
     case rejects(String, String?, line: Int?)
@@ -77,6 +80,13 @@ package enum Action: Sendable {
         package let thread: UInt32?
         /// The rest of the case has to hold for one order at least, not for all.
         package let isSometimes: Bool
+    }
+
+    /// What a mock puts behind a pointer that it was given.
+    package struct Written: Sendable {
+        /// From 1, as in r1 to r5.
+        package let argument: Int
+        package let value: MemoryValue
     }
 
     package enum Field: String, CaseIterable, Sendable {

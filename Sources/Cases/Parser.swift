@@ -81,9 +81,11 @@ package struct Parser {
     // MARK: Statements
 
     private static let statements = [
-        "object", "set", "resize", "cpus", "types", "no-verify", "case", "comm", "advance", "stack", "kernel-stack",
+        "object", "set", "resize", "section", "cpus", "types", "no-verify", "case", "comm", "advance", "stack",
+        "kernel-stack",
         "memory",
-        "map", "var", "fail", "mock", "run", "race", "returns", "traps", "event", "printk", "calls", "packet", "stored",
+        "map", "var", "fail", "mock", "run", "race", "returns", "traps", "event", "printk", "calls", "packet", "ctx",
+        "stored",
         "verifies",
         "rejects",
     ]
@@ -94,7 +96,7 @@ package struct Parser {
         switch word {
         case "object": try readObject(&scanner, line)
         case "case": try readCase(&scanner, line)
-        case "set", "resize", "cpus", "types", "no-verify":
+        case "set", "resize", "section", "cpus", "types", "no-verify":
             try readSetting(word, &scanner)
             try scanner.requireEnd()
         default:
@@ -136,6 +138,10 @@ package struct Parser {
                 default: throw .unknown("size", part, ["max_entries", "value_size"])
                 }
             }
+        case "section":
+            let program = try scanner.name("a program")
+            try scanner.require("=")
+            own.sections[program] = try scanner.line("a section's name, like xdp")
         case "cpus": own.cpus = try scanner.count("a number of CPUs")
         case "types": own.types = try scanner.line("own, kernel, or an object")
         default: own.verifies = false
@@ -176,6 +182,9 @@ package struct Parser {
         case "packet":
             try scanner.require("==")
             return .packet(try scanner.value())
+        case "ctx":
+            try scanner.require("==")
+            return .contextIs(try scanner.value())
         case "stored":
             let map = try scanner.name("a map of stacks")
             try scanner.require("[")
@@ -216,15 +225,19 @@ package struct Parser {
     private static func memory(_ scanner: inout Scanner) throws(SyntaxProblem) -> Action {
         let address = try scanner.word("an address")
         try scanner.require("=")
-        if scanner.takeWord("u64") { return .memory(address, .words(try list(&scanner))) }
+        return .memory(address, try contents(&scanner))
+    }
+
+    private static func contents(_ scanner: inout Scanner) throws(SyntaxProblem) -> Action.MemoryValue {
+        if scanner.takeWord("u64") { return .words(try list(&scanner)) }
         if scanner.takeWord("struct") {
             let type = try scanner.name("a struct")
-            return .memory(address, .typed(type, try scanner.value()))
+            return .typed(type, try scanner.value())
         }
         let at = scanner.rest
         switch try scanner.value() {
-        case .text(let text): return .memory(address, .text(text))
-        case .bytes(let bytes): return .memory(address, .bytes(bytes))
+        case .text(let text): return .text(text)
+        case .bytes(let bytes): return .bytes(bytes)
         case .integer, .float, .list, .fields: throw .expected("a text, hex:…, u64 […] or struct NAME {…}", at: at)
         }
     }
@@ -270,13 +283,20 @@ package struct Parser {
     private static func mock(_ scanner: inout Scanner) throws(SyntaxProblem) -> Action {
         let helper = try scanner.name("a helper")
         try scanner.require("returns")
-        if scanner.rest.first == "[" { return .mock(helper, try list(&scanner).map { Int64(bitPattern: $0) }) }
-        return .mock(helper, [Int64(bitPattern: try scanner.word())])
+        let values = scanner.rest.first == "[" ? try list(&scanner) : [try scanner.word()]
+        var written: Action.Written?
+        if scanner.takeWord("writes") {
+            let argument = try scanner.count("the number of an argument")
+            guard (1...5).contains(argument) else { throw SyntaxProblem("a helper has arguments 1 to 5") }
+            try scanner.require("=")
+            written = Action.Written(argument: argument, value: try contents(&scanner))
+        }
+        return .mock(helper, values.map { Int64(bitPattern: $0) }, written)
     }
 
     private static func event(_ scanner: inout Scanner) throws(SyntaxProblem) -> Action {
         let map = try scanner.name("a ring buffer or perf event array")
-        let type = scanner.takeWord("as") ? try scanner.name("a struct") : nil
+        let type = scanner.takeWord("as") ? try scanner.word(until: " ", "a struct, or HEADER:STRUCT") : nil
         try scanner.require("==")
         return .event(map, type: type, try optional(&scanner))
     }

@@ -46,6 +46,8 @@ package final class Runner {
     private let object: BPFObject
     /// Reads an object that a case takes types from.
     private let types: (String) throws -> KernelTypes
+    /// Reads a struct of a header that a case takes records as.
+    let headers: (_ header: String, _ type: String) throws -> BPFObject
     private var machines: [Settings: VM] = [:]
     private let countsCoverage: Bool
     private let engine: Engine
@@ -55,11 +57,19 @@ package final class Runner {
         _ object: BPFObject,
         countsCoverage: Bool = false,
         engine: Engine = .interpreter,
-        types: @escaping (String) throws -> KernelTypes
+        types: @escaping (String) throws -> KernelTypes,
+        headers: @escaping (_ header: String, _ type: String) throws -> BPFObject
     ) {
         self.file = file
         self.object = object
         self.types = types
+        var known: [String: BPFObject] = [:]
+        self.headers = { header, type in
+            if let object = known["\(header):\(type)"] { return object }
+            let object = try headers(header, type)
+            known["\(header):\(type)"] = object
+            return object
+        }
         self.countsCoverage = countsCoverage
         self.engine = engine
     }
@@ -90,6 +100,7 @@ package final class Runner {
     /// Runs a case once, with the second program of its race at a point of the first.
     private func attempt(_ test: Case, _ point: UInt64) throws -> CaseRun {
         var run = CaseRun(file: file.path, vm: try machine(test.settings), object: object, point: point)
+        run.headers = headers
         run.run(test)
         return run
     }
@@ -117,6 +128,7 @@ package final class Runner {
         }
         var object = object
         for (name, value) in settings.variables { try object.set(name, to: value) }
+        for (program, section) in settings.sections { try object.set(section: section, of: program) }
         for map in Set(settings.entries.keys).union(settings.valueSizes.keys) {
             try object.resize(map: map, maxEntries: settings.entries[map], valueSize: settings.valueSizes[map])
         }
@@ -148,6 +160,8 @@ struct CaseRun {
 
     /// Runs the program of a step; what steps through a case puts its own here.
     var runner: (Step, String, Context) throws -> Program.Outcome
+    /// An object that knows a header's struct.
+    var headers: (String, String) throws -> BPFObject
 
     /// Where the second program of a race runs in the first.
     private let point: UInt64
@@ -160,6 +174,7 @@ struct CaseRun {
         self.vm = vm
         self.object = object
         runner = { try vm.run($1, $2) }
+        headers = { throw TestingError.noHeaders("\($0):\($1)") }
         // Lines of the case before.
         _ = vm.printedLines()
     }
@@ -200,9 +215,13 @@ struct CaseRun {
             if let value { try vm.map(name).set(value, at: key) } else { try vm.map(name).remove(at: key) }
         case .variableSet(let name, let value): try vm.set(name, to: value)
         case .fail(let helper, let map, let call, let errno): try vm.fail(helper, map: map, call: call, with: errno)
-        case .mock(let helper, let values):
+        case .mock(let helper, let values, let written):
             let first = try vm.calls(of: helper)
-            try vm.mock(helper) { values[min($0.number - first - 1, values.count - 1)] }
+            let bytes = try written.map { ($0.argument - 1, try self.bytes($0.value)) }
+            try vm.mock(helper) { call in
+                if let (argument, bytes) = bytes { call.write(bytes, to: argument) }
+                return values[min(call.number - first - 1, values.count - 1)]
+            }
         case .run(let program, let context):
             (outcome, trap, trapped) = (nil, nil, nil)
             do { outcome = try runner(step, program, context) } catch let error as Trap {
@@ -235,11 +254,14 @@ struct CaseRun {
         case .packet(let value):
             let found = Value.bytes(outcome?.context ?? [])
             return found.matches(value) ? nil : Self.found(found)
+        case .contextIs(let value):
+            guard let found = outcome?.fields else { return "found no xdp_md or __sk_buff that the object knows" }
+            return found.matches(value) ? nil : Self.found(found)
         case .storedStack(let name, let id, let frames):
             let found = try vm.map(name).stack(id)
             return found == frames ? nil : Self.found(found.map { .list($0.map { Value($0) }) })
-        case .verifies(let program): try object.expectVerifies(program)
-        case .rejects(let program, let kind, let line): try object.expectRejects(program, kind, line: line)
+        case .verifies(let program): try vm.object.expectVerifies(program)
+        case .rejects(let program, let kind, let line): try vm.object.expectRejects(program, kind, line: line)
         }
         return nil
     }
@@ -282,11 +304,15 @@ struct CaseRun {
     }
 
     private func place(_ value: Action.MemoryValue, at address: UInt64) throws {
+        vm.world.memory.place(try bytes(value), at: address)
+    }
+
+    private func bytes(_ value: Action.MemoryValue) throws -> [UInt8] {
         switch value {
-        case .bytes(let bytes): vm.world.memory.place(bytes, at: address)
-        case .text(let text): vm.world.memory.place(text: text, at: address)
-        case .words(let words): vm.world.memory.place(words: words, at: address)
-        case .typed(let type, let value): try vm.place(value, as: type, at: address)
+        case .bytes(let bytes): bytes
+        case .text(let text): Array(text.utf8) + [0]
+        case .words(let words): words.flatMap { littleEndian($0) }
+        case .typed(let type, let value): try vm.bytes(of: value, as: type)
         }
     }
 
@@ -306,7 +332,13 @@ struct CaseRun {
 
     private mutating func nextEvent(_ name: String, _ type: String?) throws -> Value? {
         let key = "\(name) \(type ?? "")"
-        events[key, default: []] += try vm.map(name).events(as: type)
+        let map = try vm.map(name)
+        if let type, let colon = type.lastIndex(of: ":") {
+            let name = String(type[type.index(after: colon)...])
+            events[key, default: []] += try map.events(as: name, of: headers(String(type[..<colon]), name))
+        } else {
+            events[key, default: []] += try map.events(as: type)
+        }
         return events[key]?.isEmpty == false ? events[key]?.removeFirst() : nil
     }
 

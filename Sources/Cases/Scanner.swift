@@ -47,6 +47,15 @@ struct Scanner {
         return String(name)
     }
 
+    /// Everything before a character.
+    mutating func word(until end: Character, _ what: String) throws(SyntaxProblem) -> String {
+        let word = rest.prefix { $0 != end }
+        guard !word.isEmpty else { throw .expected(what, at: rest) }
+        rest = rest.dropFirst(word.count)
+        skipBlanks()
+        return String(word)
+    }
+
     private static func isNamePart(_ character: Character) -> Bool {
         character.isLetter || character.isNumber || "_.-$".contains(character)
     }

@@ -20,9 +20,10 @@ package enum StepSession {
         }
         let object = try files.load(file.object, beside: path)
         do {
-            let vm = try files.runner(file, object).machine(test.settings)
+            let runner = files.runner(file, object)
+            let vm = try runner.machine(test.settings)
             for case .run(let program, _) in test.steps.map(\.action) { _ = try vm.program(program) }
-            return Timeline(test, of: file, object, vm)
+            return Timeline(test, of: file, object, vm, headers: runner.headers)
         } catch let error as Failure {
             throw error
         } catch {

@@ -50,8 +50,8 @@ package struct Stepper {
         case .back: moment = lineBefore()
         case .instruction: moment = walked(1) { _, _ in true }
         case .backInstruction: moment = walked(-1) { _, _ in true }
-        case .continue: moment = walked(1) { _, now in isHit(now) }
-        case .reverse: moment = walked(-1) { _, now in isHit(now) }
+        case .continue: moment = walked(1) { _, now in breakpoints.contains { isHit(now, $0) } }
+        case .reverse: moment = walked(-1) { _, now in breakpoints.contains { isHit(now, $0) } }
         case .break: return addBreakpoint(rest)
         case .delete: return deleteBreakpoint(rest)
         case .registers: return registers()
@@ -119,18 +119,16 @@ package struct Stepper {
             || trace.program(at: first) != trace.program(at: second)
     }
 
-    private func isHit(_ moment: Timeline.Moment) -> Bool {
+    private func isHit(_ moment: Timeline.Moment, _ breakpoint: Breakpoint) -> Bool {
         let trace = timeline.runs[moment.run].trace
         guard let point = point(moment) else { return false }
-        return breakpoints.contains { breakpoint in
-            switch breakpoint {
-            case .line(let number):
-                // Where the line begins, not at each of its instructions.
-                guard trace.source(of: point)?.line == number else { return false }
-                return neighbour(of: moment, -1).map { isOtherLine($0, moment) } ?? true
-            case .map(let name): return trace.mapWritten(at: moment.point) == name
-            case .helper(let name): return trace.helper(at: moment.point) == name
-            }
+        switch breakpoint {
+        case .line(let number):
+            // Where the line begins, not at each of its instructions.
+            guard trace.source(of: point)?.line == number else { return false }
+            return neighbour(of: moment, -1).map { isOtherLine($0, moment) } ?? true
+        case .map(let name): return trace.mapWritten(at: moment.point) == name
+        case .helper(let name): return trace.helper(at: moment.point) == name
         }
     }
 
@@ -158,12 +156,6 @@ package struct Stepper {
                 }
         }
         return "\(breakpoint.text): \(hits) in this case"
-    }
-
-    private func isHit(_ moment: Timeline.Moment, _ breakpoint: Breakpoint) -> Bool {
-        var only = self
-        only.breakpoints = [breakpoint]
-        return only.isHit(moment)
     }
 
     private mutating func deleteBreakpoint(_ text: String) -> String {

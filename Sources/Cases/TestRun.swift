@@ -189,6 +189,13 @@ package struct TestRun {
             case "kernel": .runningKernel
             default: .object(try load(types, beside: file.path))
             }
+        } headers: { header, type in
+            let compiled = try CompiledObject.compile(
+                header: Self.place(of: header, beside: file.path),
+                type: type,
+                installation: installation
+            )
+            return try BPFObject(path: compiled.path)
         }
     }
 

@@ -28,16 +28,25 @@ package final class Timeline {
     private let test: Case
     private let object: BPFObject
     private let vm: VM
+    private let headers: (String, String) throws -> BPFObject
 
     /// Runs the case once and keeps what its programs did.
     ///
     /// Races are run one after the other.
-    package init(_ test: Case, of file: CaseFile, _ object: BPFObject, _ vm: VM) {
+    package init(
+        _ test: Case,
+        of file: CaseFile,
+        _ object: BPFObject,
+        _ vm: VM,
+        headers: @escaping (_ header: String, _ type: String) throws -> BPFObject
+    ) {
+        self.headers = headers
         self.file = file.path
         self.test = test
         self.object = object
         self.vm = vm
         var run = CaseRun(file: file.path, vm: vm, object: object, point: 0)
+        run.headers = headers
         var runs: [Run] = []
         run.runner = { step, program, context in
             let trace = try vm.trace(program, context)
@@ -58,12 +67,14 @@ package final class Timeline {
         var found: [String]?
         var number = 0
         var run = CaseRun(file: file, vm: vm, object: object, point: 0)
+        run.headers = headers
         let vm = vm
         let object = object
         run.runner = { [runs] _, program, context in
             defer { number += 1 }
             guard number == moment.run else { return try vm.run(program, context) }
-            if moment.point < runs[number].trace.points.count {
+            // The end of what is kept of a long run is in its middle, too.
+            if moment.point < runs[number].trace.points.count || !runs[number].trace.isComplete {
                 return try vm.run(program, context, interruptedAt: UInt64(moment.point)) {
                     found = found ?? Self.contents(object, vm)
                 }.outcome
@@ -79,12 +90,15 @@ package final class Timeline {
 
     private static func contents(_ object: BPFObject, _ vm: VM) -> [String] {
         var lines: [String] = []
-        for name in object.maps {
+        for name in object.state.maps {
             guard let map = try? vm.map(name) else { continue }
             let entries = map.entries.filter { !$0.value.isZero }
             if entries.isEmpty { continue }
             for (key, value) in entries.prefix(entryLimit) { lines.append("\(name)[\(key)] = \(value)") }
             if entries.count > entryLimit { lines.append("\(name): \(entries.count - entryLimit) more") }
+        }
+        for name in object.state.variables {
+            if let value = try? vm.variable(name), !value.isZero { lines.append("\(name) = \(value)") }
         }
         return lines.isEmpty ? ["all maps are empty or zero"] : lines
     }

@@ -122,4 +122,37 @@ package struct KernelProgram: ~Copyable {
         let size = min(output.count, Int(attributes.word(at: 12)))
         return (attributes.word(at: 4), Array(output[..<size]), attributes.word(at: 36))
     }
+
+    /// Runs the program once on a packet and with a context (`xdp_md`, `__sk_buff`), both as it left them.
+    ///
+    /// Fields of the context that the kernel sets itself have to be 0 (net/bpf/test_run.c).
+    package borrowing func run(packet: [UInt8], context: [UInt8]) throws(KernelError) -> (
+        result: UInt32, packet: [UInt8], context: [UInt8]
+    ) {
+        var output = [UInt8](repeating: 0, count: packet.count + 4096)
+        var left = [UInt8](repeating: 0, count: context.count)
+        var attributes = BPF.Attributes(size: 80)
+        attributes.put(UInt32(descriptor), at: 0)
+        attributes.put(UInt32(packet.count), at: 8)
+        attributes.put(UInt32(output.count), at: 12)
+        attributes.put(UInt32(1), at: 32)
+        attributes.put(UInt32(context.count), at: 40)
+        attributes.put(UInt32(left.count), at: 44)
+        let status = unsafe packet.withUnsafeBytes { packet in
+            unsafe output.withUnsafeMutableBytes { output in
+                unsafe context.withUnsafeBytes { context in
+                    unsafe left.withUnsafeMutableBytes { left in
+                        unsafe attributes.put(packet.baseAddress, at: 16)
+                        unsafe attributes.put(output.baseAddress, at: 24)
+                        unsafe attributes.put(context.baseAddress, at: 48)
+                        unsafe attributes.put(left.baseAddress, at: 56)
+                        return BPF.call(.programTestRun, &attributes)
+                    }
+                }
+            }
+        }
+        guard status >= 0 else { throw KernelError(call: "bpf(PROG_TEST_RUN)", errno: Int32(-status)) }
+        let size = min(output.count, Int(attributes.word(at: 12)))
+        return (attributes.word(at: 4), Array(output[..<size]), left)
+    }
 }

@@ -48,6 +48,13 @@ public struct BPFObject: Sendable {
     /// Names of the global variables of `.rodata`, `.data` and `.bss`.
     public var variables: [String] { spec.maps.flatMap { map in map.variables.map(\.name) } }
 
+    /// Names of the maps that the object declares, and of the variables that programs may change.
+    package var state: (maps: [String], variables: [String]) {
+        let declared = spec.maps.filter { $0.contents == nil }.map(\.name)
+        let data = spec.maps.filter { $0.contents != nil && !$0.isReadOnly }
+        return (declared, data.flatMap { map in map.variables.map(\.name) })
+    }
+
     /// Sets the initial value of a global variable by its bytes.
     public mutating func set(_ variable: String, to bytes: [UInt8]) throws(TestingError) {
         let (map, found) = try find(variable)
@@ -60,6 +67,20 @@ public struct BPFObject: Sendable {
         guard let index = spec.maps.firstIndex(where: { $0.name == name }) else { throw .noMap(name, maps) }
         if let maxEntries { spec.maps[index].maxEntries = maxEntries }
         if let valueSize { spec.maps[index].valueSize = valueSize }
+    }
+
+    /// Says what a program is, by a section's name like `xdp`: for those that libbpf leaves to their loader.
+    public mutating func set(section: String, of program: String) throws(TestingError) {
+        guard let index = spec.programs.firstIndex(where: { $0.name == program }) else {
+            throw .noProgram(program, programs)
+        }
+        let title: SectionName
+        do { title = try SectionName.parse(section) } catch { throw .badSection(section) }
+        spec.programs[index].type = title.type
+        spec.programs[index].attach = title.attach
+        spec.programs[index].attachType = title.attachType
+        spec.programs[index].isSleepable = title.isSleepable
+        spec.programs[index].problems.removeAll { $0.kind == .badSectionName }
     }
 
     /// Where a variable lies: index of its map, and its place in there.

@@ -13,6 +13,17 @@ public enum Engine: String, CaseIterable, Sendable {
     case checkedJIT = "checked-jit"
     /// Compiled without checks, as verified programs run in targets. Only for programs that the verifier accepts.
     case jit
+    /// The running kernel, by `BPF_PROG_TEST_RUN`: for root, and programs of the types that it takes. Its helpers tell of the real
+    /// world, not of the ``World``.
+    case kernel
+
+    /// Whether this process may use it here.
+    public var isAvailable: Bool {
+        switch self {
+        case .interpreter, .checkedJIT, .jit: true
+        case .kernel: KernelEngine.isAvailable
+        }
+    }
 }
 
 /// The programs of a session as machine code.
@@ -21,13 +32,6 @@ final class Compiled {
     private let code: CompiledPrograms
 
     init(_ programs: [[LinkedInstruction]], _ session: SessionView, isChecked: Bool) throws(TestingError) {
-        // Calls of replaced helpers are plain calls, which these are not.
-        let own = programs.contains { program in
-            program.contains { code in
-                if case .callHelper = code.opcode { [12, 164, 181, 209].contains(code.imm) } else { false }
-            }
-        }
-        if own { throw .compile("tail calls, bpf_loop and bpf_for_each_map_elem run on the interpreter only in tests") }
         var options = CompileOptions(isChecked ? .checked : .unchecked, session: session)
         unsafe options.externals = cworld_table()
         var failure: CodeError?

@@ -22,6 +22,8 @@ public struct Errno: RawRepresentable, Hashable, Sendable, CustomStringConvertib
     public static let EAGAIN = Errno(rawValue: 11)
     /// Out of memory.
     public static let ENOMEM = Errno(rawValue: 12)
+    /// Permission denied.
+    public static let EACCES = Errno(rawValue: 13)
     /// Bad address.
     public static let EFAULT = Errno(rawValue: 14)
     /// Busy.

@@ -17,13 +17,13 @@ final class Execution {
     private(set) var calls: [HelperCall] = []
     /// Calls of each helper since the last reset.
     private(set) var counts = [Int](repeating: 0, count: 256)
-    /// Packet of the present run.
-    private var packet: Range<UInt64> = 0..<0
+    /// Packet of the present run; nil where it has none.
+    var packet: PacketWindow?
     /// Runs that are going on.
     private(set) var depth = 0
     /// Names of the session's maps.
     let maps: [String]
-    private var context: UnsafeMutablePointer<cruntime_context>
+    private(set) var context: UnsafeMutablePointer<cruntime_context>
 
     init(maps: [String]) {
         self.maps = maps
@@ -43,9 +43,9 @@ final class Execution {
     /// Runs something with a context that asks this world.
     func run<Result>(
         _ initial: cruntime_context,
-        packet: Range<UInt64>,
+        packet: PacketWindow?,
         _ body: (UnsafeMutablePointer<cruntime_context>) -> Result
-    ) -> (result: Result, context: cruntime_context, calls: [HelperCall]) {
+    ) -> (result: Result, context: cruntime_context, calls: [HelperCall], packet: PacketWindow?) {
         // A run in the middle of another one leaves that one's state as it was.
         let outer = unsafe (context, calls, self.packet)
         let isNested = depth > 0
@@ -81,7 +81,7 @@ final class Execution {
         defer { if unsafe before != nil { unsafe leave(to: before) } }
         let result = unsafe body(context)
         world.random = unsafe context.pointee.random
-        return unsafe (result, context.pointee, calls)
+        return unsafe (result, context.pointee, calls, self.packet)
     }
 
     private func leave(to user: UnsafeMutableRawPointer?) {
@@ -179,20 +179,37 @@ final class Execution {
         case 109, 117: return a & 0xffff_ffff > 64 ? failure(.EINVAL) : 0
         // override_return: noted, there is no function.
         case 58: return 0
-        // skb_load_bytes, skb_load_bytes_relative
-        case 26, 68: return loadPacket(offset: b & 0xffff_ffff, to: c, size: d & 0xffff_ffff)
-        case 9: return storePacket(offset: b & 0xffff_ffff, from: c, size: d & 0xffff_ffff)
         case 27: return stackID(b, c)
         // get_stack, get_task_stack
         case 67, 141: return stack(b, c & 0xffff_ffff, d)
-        // perf_event_output: BPF_F_CURRENT_CPU
-        case 25 where c == 0xffff_ffff: return forward(number, a, b, UInt64(world.cpu), d, e)
-        default: return forward(number, a, b, c, d, e)
+        case 25: return sendEvent(a, b, flags: c, d, e)
+        default: return packetHelper(number, a, b, c, d, e) ?? forward(number, a, b, c, d, e)
+        }
+    }
+
+    /// `bpf_perf_event_output`: to the world's CPU, as per-CPU maps take it, with `BPF_F_CURRENT_CPU`; the upper half of the flags
+    /// says how much of the packet goes with it.
+    private func sendEvent(_ a: UInt64, _ b: UInt64, flags: UInt64, _ d: UInt64, _ e: UInt64) -> UInt64 {
+        let cpus = unsafe SessionView(context)?.cpuCount ?? 1
+        let cpu = flags & 0xffff_ffff == 0xffff_ffff ? UInt64(Int(world.cpu) % cpus) : flags & 0xffff_ffff
+        let more = Int((flags >> 32) & 0xf_ffff)
+        guard more > 0, let packet else { return forward(25, a, b, cpu | (flags & ~0xffff_ffff), d, e) }
+        guard more <= packet.data.count else { return failure(.EFAULT) }
+        guard let own = guest(d, e & 0xffff_ffff), let bytes = guest(packet.data.lowerBound, UInt64(more)) else {
+            return 0
+        }
+        // For the length of the call the record is what the program may read.
+        return unsafe (own + bytes).withUnsafeBytes { record in
+            let window = unsafe (context.pointee.packet_low, context.pointee.packet_high)
+            let address = UInt64(UInt(bitPattern: record.baseAddress))
+            unsafe (context.pointee.packet_low, context.pointee.packet_high) = (address, address + UInt64(record.count))
+            defer { unsafe (context.pointee.packet_low, context.pointee.packet_high) = window }
+            return forward(25, a, b, cpu, address, UInt64(record.count))
         }
     }
 
     /// The runtime's own helper; a trap where it has none.
-    private func forward(
+    func forward(
         _ number: UInt32,
         _ a: UInt64,
         _ b: UInt64,
@@ -206,10 +223,26 @@ final class Execution {
         return unsafe callHelper(context, number, a, b, c, d, e)
     }
 
-    private func failure(_ errno: Errno) -> UInt64 { UInt64(bitPattern: -Int64(errno.rawValue)) }
+    /// Puts a record that the kernel has into the session's ring of the same map.
+    func take(_ record: [UInt8], map: Int, _ context: cruntime_context) {
+        _ = unsafe run(context, packet: nil) { context in
+            unsafe record.withUnsafeBytes { bytes in
+                let address = UInt64(UInt(bitPattern: bytes.baseAddress))
+                let size = UInt64(bytes.count)
+                unsafe (context.pointee.packet_low, context.pointee.packet_high) = (address, address + size)
+                let handle = ISA.MapHandle.make(map)
+                if unsafe guestMap(context, handle)?.family == .perfEventArray {
+                    return sendEvent(0, handle, flags: 0xffff_ffff, address, size)
+                }
+                return forward(130, handle, address, size, 0, 0)
+            }
+        }
+    }
+
+    func failure(_ errno: Errno) -> UInt64 { UInt64(bitPattern: -Int64(errno.rawValue)) }
 
     /// Bytes of the program's memory; nil and a trap where it may not read them.
-    private func guest(_ address: UInt64, _ size: UInt64) -> [UInt8]? {
+    func guest(_ address: UInt64, _ size: UInt64) -> [UInt8]? {
         guard unsafe guestMayRead(context, address, size),
             let pointer = unsafe UnsafeRawPointer(bitPattern: UInt(address))
         else {
@@ -220,7 +253,7 @@ final class Execution {
     }
 
     /// Writes to the program's memory, the rest of `size` with zeros; a trap where it may not.
-    private func store(_ bytes: some Collection<UInt8>, at address: UInt64, size: UInt64) {
+    func store(_ bytes: some Collection<UInt8>, at address: UInt64, size: UInt64) {
         guard unsafe guestMayWrite(context, address, size),
             let pointer = unsafe UnsafeMutablePointer<UInt8>(bitPattern: UInt(address))
         else { return unsafe raiseTrap(context, .badArgument, value: address) }
@@ -237,7 +270,9 @@ final class Execution {
     }
 
     private func read(_ destination: UInt64, _ size: UInt64, from source: UInt64) -> UInt64 {
-        guard let bytes = world.memory.bytes(at: source, count: Int(size)) ?? real(source, Int(size)) else {
+        guard
+            let bytes = world.memory.bytes(at: source, count: Int(size)) ?? own(source, size) ?? real(source, Int(size))
+        else {
             // As the kernel: what could not be read is zero.
             store([], at: destination, size: size)
             return failure(.EFAULT)
@@ -252,7 +287,7 @@ final class Execution {
         while text.count < Int(size) - 1 {
             guard
                 let part = world.memory.piece(at: source &+ UInt64(text.count))
-                    ?? real(source &+ UInt64(text.count), 1)?[...]
+                    ?? own(source &+ UInt64(text.count), 1)?[...] ?? real(source &+ UInt64(text.count), 1)?[...]
             else {
                 store([0], at: destination, size: 1)
                 return failure(.EFAULT)
@@ -265,27 +300,16 @@ final class Execution {
         return UInt64(text.count + 1)
     }
 
+    /// The program's own memory: its context, its stack and values of maps.
+    private func own(_ source: UInt64, _ size: UInt64) -> [UInt8]? {
+        unsafe guestMayRead(context, source, size) ? guest(source, size) : nil
+    }
+
     /// The test's own memory, where the world lets programs read it.
     private func real(_ source: UInt64, _ count: Int) -> [UInt8]? {
         guard world.memory.followsTestPointers, count > 0 else { return count == 0 ? [] : nil }
         var bytes = [UInt8](repeating: 0, count: count)
         return unsafe cruntime_read(&bytes, source, UInt64(count)) == 0 ? bytes : nil
-    }
-
-    private func loadPacket(offset: UInt64, to address: UInt64, size: UInt64) -> UInt64 {
-        guard offset + size <= UInt64(packet.count), let bytes = guest(packet.lowerBound + offset, size) else {
-            store([], at: address, size: size)
-            return failure(.EFAULT)
-        }
-        store(bytes, at: address, size: size)
-        return 0
-    }
-
-    private func storePacket(offset: UInt64, from address: UInt64, size: UInt64) -> UInt64 {
-        guard offset + size <= UInt64(packet.count) else { return failure(.EFAULT) }
-        guard let bytes = guest(address, size) else { return 0 }
-        store(bytes, at: packet.lowerBound + offset, size: size)
-        return 0
     }
 
     // MARK: Stacks

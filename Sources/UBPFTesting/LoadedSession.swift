@@ -172,7 +172,7 @@ final class LoadedSession {
         for (index, map) in spec.maps.enumerated() {
             var parameters = MapParameters(
                 name: map.name,
-                type: map.type,
+                type: standIn(map.type),
                 keySize: UInt32(clamping: map.keySize),
                 valueSize: UInt32(clamping: map.valueSize),
                 maxEntries: UInt32(clamping: map.maxEntries),
@@ -201,6 +201,15 @@ final class LoadedSession {
             do { indices[index] = try builder.addMap(parameters) } catch { throw TestingError(error) }
         }
         return indices
+    }
+
+    /// What a map of the kernel's own things is here: numbers by key, which is all that programs see of it.
+    private static func standIn(_ type: MapType) -> MapType {
+        switch type {
+        case .devMap, .cpuMap, .xskMap, .sockMap, .reusePortSockArray: .array
+        case .devMapHash, .sockHash: .hash
+        default: type
+        }
     }
 
     /// Checks and links a program.

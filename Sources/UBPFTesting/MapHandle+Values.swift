@@ -43,18 +43,28 @@ extension MapHandle {
     /// Number of keys.
     public var count: Int { keys.count }
 
-    /// Records since the last call, as values of a struct; of the type of the map's values where `type` is nil.
+    /// Records since the last call, as values of a struct, of which a program may send a part only; of the type of the map's values where `type` is nil.
     public func events(as type: String? = nil) throws(TestingError) -> [Value] {
         var id = spec.valueType
         if let type {
             guard let found = types?.id(named: type) else { throw .noType(type) }
             id = found
         }
+        let size = types?.btf.size(of: id) ?? 0
+        return contents().map { decode($0.padded(to: size), id) }
+    }
+
+    /// Records since the last call, as values of a struct that another object knows, like one of a header.
+    public func events(as type: String, of object: BPFObject) throws(TestingError) -> [Value] {
+        guard let types = object.types, let id = types.id(named: type) else { throw .noType(type) }
+        let size = types.btf.size(of: id) ?? 0
+        return contents().map { types.decode($0.padded(to: size)[...], id) }
+    }
+
+    /// What programs gave; CPU and size come before it in a perf event array.
+    private func contents() -> [[UInt8]] {
         let isPerf = view.family == .perfEventArray
-        return records().map { record in
-            // CPU and size come before what a program gave to bpf_perf_event_output.
-            decode(isPerf ? Array(record.dropFirst(8)) : record, id)
-        }
+        return records().map { isPerf ? Array($0.dropFirst(8)) : $0 }
     }
 
     /// The addresses of a stored stack, innermost first; nil where there is none.
@@ -90,4 +100,9 @@ extension MapHandle {
         case .integer, .float, .text, .list, .fields: throw .noTypes(name)
         }
     }
+}
+
+extension [UInt8] {
+    /// With zeros for what is missing.
+    fileprivate func padded(to size: Int) -> [UInt8] { self + [UInt8](repeating: 0, count: Swift.max(0, size - count)) }
 }

@@ -14,6 +14,9 @@ public struct Program {
         public let result: UInt64
         /// The packet or memory that it was given, as it left it; empty for probes and records.
         public let context: [UInt8]
+        /// The fields of the `xdp_md` or `__sk_buff` as the program left them; nil for other programs, and where the object does
+        /// not know the struct.
+        public let fields: Value?
         /// Instructions that ran.
         public let instructions: UInt64
         /// The helpers that it called, in order.

@@ -1,4 +1,5 @@
 import ISA
+import Kernel
 import Loader
 import Runtime
 import UBPFVM
@@ -24,6 +25,8 @@ public struct TestingError: Error, Equatable, Sendable, CustomStringConvertible 
         case type
         /// Something is not as a test expects it.
         case expectation
+        /// The engine cannot run it; another one can.
+        case engine
     }
 
     /// What kind of mistake it is.
@@ -63,6 +66,9 @@ public struct TestingError: Error, Equatable, Sendable, CustomStringConvertible 
         TestingError(.notFound, "no \(what) \(name); there are: \(all.isEmpty ? "none" : all.joined(separator: ", "))")
     }
 
+    static func badSection(_ name: String) -> TestingError {
+        TestingError(.notFound, "no kind of program has a section '\(name)'; for instance xdp, tc, socket, uprobe")
+    }
     static func noHelper(_ name: String) -> TestingError { notFound("helper", name, HelperFacts.names) }
     static func noType(_ name: String) -> TestingError {
         TestingError(
@@ -70,6 +76,9 @@ public struct TestingError: Error, Equatable, Sendable, CustomStringConvertible 
             "the object's types (BTF) have no \(name); compile with -g, and declare "
                 + "'const struct \(name) *unused __attribute__((unused));' where only pointers to it are used"
         )
+    }
+    package static func noHeaders(_ name: String) -> TestingError {
+        TestingError(.notFound, "\(name) is not read here: 'ubpfrun test' compiles headers")
     }
     static func noTypes(_ map: String) -> TestingError {
         TestingError(.type, "map \(map) says no types; define it with __type(), or use bytes")
@@ -86,6 +95,29 @@ public struct TestingError: Error, Equatable, Sendable, CustomStringConvertible 
     static func expectation(_ text: String) -> TestingError { TestingError(.expectation, text) }
     static func unreadable(_ path: String) -> TestingError { TestingError(.object, "\(path) cannot be read") }
     static func compile(_ reason: String) -> TestingError { TestingError(.program, "cannot be compiled: \(reason)") }
+
+    static func unverified(_ program: String) -> TestingError {
+        TestingError(
+            .engine,
+            "program \(program): the verifier does not know its type, so it runs with checks only: interpreter or checked-jit"
+        )
+    }
+    static let needsRoot = TestingError(.engine, "the kernel runs programs for root only (CAP_BPF and more)")
+    static func notForKernel(_ program: String, _ reason: String) -> TestingError {
+        TestingError(.engine, "program \(program): the kernel cannot be asked to run it: \(reason)")
+    }
+    static func kernelType(_ program: ProgramSpec) -> TestingError {
+        .notForKernel(
+            program.name,
+            "BPF_PROG_TEST_RUN takes socket_filter, sched_cls, sched_act, xdp, raw_tracepoint and syscall, not \(program.type.name)"
+        )
+    }
+    static func kernelMap(_ map: MapSpec) -> TestingError {
+        TestingError(.engine, "map \(map.name) of type \(map.type.name) cannot be brought to the kernel and back")
+    }
+    static func kernel(_ what: String, _ error: KernelError) -> TestingError {
+        TestingError(.program, "\(what): \(error)", errno: error.errno)
+    }
 
     static func notAnInteger(_ name: String, size: Int) -> TestingError {
         TestingError(.size, "\(name) has \(size) bytes and is no integer; use bytes")

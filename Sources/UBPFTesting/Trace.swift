@@ -37,20 +37,46 @@ public struct Trace: Sendable {
     public let calls: [HelperCall]
     let programs: [ProgramSpec]
     let places: TracePlaces
+    /// Whether all of the run is here.
+    public let isComplete: Bool
+    /// Of each program, index of the line that each instruction comes from; -1 where none is known.
+    private let lines: [[Int]]
+
+    init(
+        _ recorder: TraceRecorder,
+        end: End,
+        calls: [HelperCall],
+        programs: [ProgramSpec],
+        places: TracePlaces
+    ) {
+        points = recorder.points
+        isComplete = recorder.isComplete
+        self.end = end
+        self.calls = calls
+        self.programs = programs
+        self.places = places
+        lines = programs.map { program in
+            var lines = [Int](repeating: -1, count: program.instructions.count)
+            for (index, line) in program.lines.enumerated() where lines.indices.contains(line.instruction) {
+                lines[line.instruction] = index
+            }
+            for index in lines.indices.dropFirst() where lines[index] < 0 { lines[index] = lines[index - 1] }
+            return lines
+        }
+    }
 
     /// Points that are kept; what a run does after that is not seen.
     public static let limit = 200_000
-
-    /// Whether all of the run is here.
-    public var isComplete: Bool { points.count < Self.limit }
 
     /// Name of the program at a point.
     public func program(at point: Point) -> String { programs[point.program].name }
 
     /// Where a point comes from in the source, where the object has line information.
     public func source(of point: Point) -> (file: String, line: Int, text: String)? {
-        let lines = programs[point.program].lines
-        return lines.last { $0.instruction <= point.instruction }.map { ($0.file, $0.line, $0.text) }
+        let index = lines[point.program][point.instruction]
+        if index < 0 { return nil }
+        let line = programs[point.program].lines[index]
+        return (line.file, line.line, line.text)
     }
 
     /// The instruction, as the kernel's tools write it.
@@ -69,6 +95,8 @@ public struct Trace: Sendable {
     /// The helper call that the instruction at an index of ``points`` makes.
     public func call(at index: Int) -> HelperCall? {
         let before = points[index].calls
+        // Calls that were made after what is kept are those of other instructions.
+        if index + 1 == points.count, !isComplete, helper(at: index) == nil { return nil }
         let after = index + 1 < points.count ? points[index + 1].calls : calls.count
         return after > before && calls.indices.contains(before) ? calls[before] : nil
     }
@@ -151,6 +179,8 @@ protocol RunWatcher: AnyObject {
 final class TraceRecorder: RunWatcher {
     private let execution: Execution
     private(set) var points: [Trace.Point] = []
+    /// Whether the run had no more instructions than are kept.
+    private(set) var isComplete = true
 
     init(_ execution: Execution) { self.execution = execution }
 
@@ -167,6 +197,8 @@ final class TraceRecorder: RunWatcher {
                         calls: recorder.execution.calls.count
                     )
                     recorder.points.append(point)
+                } else {
+                    recorder.isComplete = false
                 }
                 return 1
             },
@@ -188,7 +220,7 @@ extension VM {
             end = .trapped(trap)
         }
         return Trace(
-            points: recorder.points,
+            recorder,
             end: end,
             calls: execution.calls,
             programs: session.relocated,

@@ -111,7 +111,9 @@ struct Types {
         case (.list(let list), .array):
             let info = btf.array(type)
             let step = btf.size(of: info.element) ?? 0
-            guard list.count <= info.count else { throw .doesNotFit(value, name) }
+            // An array without a size takes as many as there are.
+            if info.count == 0 { bytes = [UInt8](repeating: 0, count: list.count * step) }
+            guard list.count * step <= bytes.count else { throw .doesNotFit(value, name) }
             for (index, element) in list.enumerated() {
                 let part = try encode(element, info.element, "\(name)[\(index)]")
                 bytes.replaceSubrange(index * step..<index * step + part.count, with: part)
@@ -131,7 +133,12 @@ struct Types {
     {
         guard member.bitfieldSize > 0 else {
             let part = try encode(value, member.type, name)
-            bytes.replaceSubrange(member.bitOffset / 8..<member.bitOffset / 8 + part.count, with: part)
+            let start = member.bitOffset / 8
+            // Only one without a size, at the end, goes on behind it.
+            if start + part.count > bytes.count {
+                bytes += [UInt8](repeating: 0, count: start + part.count - bytes.count)
+            }
+            bytes.replaceSubrange(start..<start + part.count, with: part)
             return
         }
         guard case .integer(let number) = value else { throw .doesNotFit(value, name) }

@@ -23,6 +23,8 @@ public final class VM {
     let memories: [ContextMemory]
     private(set) var counters: CoverageCounters?
     private var compiled: Compiled?
+    private var kernel: KernelEngine?
+    private let kernelTypes: KernelTypes
 
     /// Makes the maps, verifies and links the programs.
     ///
@@ -41,11 +43,13 @@ public final class VM {
         types: KernelTypes = .own
     ) throws(TestingError) {
         self.object = object
+        kernelTypes = types
         session = try LoadedSession(object.spec, verifies: verifies, cpus: max(1, cpus), types: types)
         execution = Execution(maps: object.maps)
         var memories: [ContextMemory] = []
         for _ in 0..<LoadedSession.depthLimit { memories.append(try ContextMemory()) }
         self.memories = memories
+        if let run = EngineRun.current { try use(run.engine) }
     }
 
     /// What programs can learn of their surroundings.
@@ -59,11 +63,14 @@ public final class VM {
 
     /// Changes what runs programs; throws where they cannot be compiled.
     public func use(_ engine: Engine) throws(TestingError) {
+        let (code, kernel): (Compiled?, KernelEngine?)
         switch engine {
-        case .interpreter: compiled = nil
-        case .checkedJIT: compiled = try Compiled(session.linked, session.session, isChecked: true)
-        case .jit: compiled = try Compiled(session.linked, session.session, isChecked: false)
+        case .interpreter: (code, kernel) = (nil, nil)
+        case .checkedJIT: (code, kernel) = (try Compiled(session.linked, session.session, isChecked: true), nil)
+        case .jit: (code, kernel) = (try Compiled(session.linked, session.session, isChecked: false), nil)
+        case .kernel: (code, kernel) = (nil, try KernelEngine(object.spec, session))
         }
+        (compiled, self.kernel) = (code, kernel)
         self.engine = engine
     }
 
@@ -97,6 +104,24 @@ public final class VM {
         _ input: Context,
         _ watcher: (any RunWatcher)? = nil
     ) throws -> Program.Outcome {
+        // A run inside another one is part of that one.
+        guard let run = EngineRun.current, execution.depth == 0 else {
+            return try execute(program, input, watcher, isInterpreted: false)
+        }
+        return try compared(program, run) { try execute(program, input, watcher, isInterpreted: $0) }
+    }
+
+    private func execute(
+        _ program: Program,
+        _ input: Context,
+        _ watcher: (any RunWatcher)?,
+        isInterpreted: Bool
+    ) throws -> Program.Outcome {
+        if let kernel, !isInterpreted { return try kernel.run(program, input, self) }
+        let compiled = isInterpreted ? nil : compiled
+        if compiled != nil, case .jit = engine, PointerReads.concern(program.spec.type) {
+            throw TestingError.unverified(program.name)
+        }
         let depth = execution.depth
         guard depth < LoadedSession.depthLimit else { throw TestingError.expectation("runs are nested too deep") }
         let memory = memories[depth]
@@ -111,17 +136,23 @@ public final class VM {
         let view = session.session
         let count = unsafe Int32(view.program(program.index).pointee.instruction_count)
         let code = unsafe view.instructions(program.index)
-        let (result, after, calls) = unsafe execution.run(context, packet: packet) { context in
+        let (result, after, calls, last) = unsafe execution.run(context, packet: packet) { context in
             if let compiled { return unsafe compiled.run(context, program: program.index, r1: r1, r2: r2) }
-            guard var observer = unsafe watcher?.observer() ?? counters?.observer() else {
+            let wanted = unsafe watcher?.observer() ?? counters?.observer()
+            let reads =
+                unsafe PointerReads.concern(program.spec.type)
+                ? PointerReads(execution, session.linked, wanted) : nil
+            guard var observer = unsafe reads?.observer() ?? wanted else {
                 return unsafe Interpreter.run(context, code, count, r1: r1, r2: r2)
             }
-            return unsafe withUnsafeMutablePointer(to: &observer) { observer in
-                unsafe context.pointee.observer = unsafe observer
-                let result = unsafe Interpreter.run(context, code, count, r1: r1, r2: r2)
-                unsafe context.pointee.observer = nil
-                unsafe context.pointee.budget = unsafe observer.pointee.budget
-                return result
+            return withExtendedLifetime(reads) {
+                unsafe withUnsafeMutablePointer(to: &observer) { observer in
+                    unsafe context.pointee.observer = unsafe observer
+                    let result = unsafe Interpreter.run(context, code, count, r1: r1, r2: r2)
+                    unsafe context.pointee.observer = nil
+                    unsafe context.pointee.budget = unsafe observer.pointee.budget
+                    return result
+                }
             }
         }
         if let trap = unsafe UBPFVM.Trap(after.trap),
@@ -129,10 +160,11 @@ public final class VM {
         {
             throw explained
         }
-        let size = unsafe Int(after.packet_high - after.packet_low)
+        let left = unsafe last?.data ?? after.packet_low..<after.packet_high
         return Program.Outcome(
             result: result,
-            context: memory.packet(size),
+            context: left.isEmpty ? [] : memory.bytes(left),
+            fields: last.flatMap { fields(of: $0, memory) },
             instructions: unsafe budget - after.budget,
             calls: calls
         )
@@ -144,7 +176,7 @@ public final class VM {
         _ program: Program,
         _ memory: ContextMemory,
         _ context: inout cruntime_context
-    ) throws -> (r1: UInt64, r2: UInt64, packet: Range<UInt64>) {
+    ) throws -> (r1: UInt64, r2: UInt64, packet: PacketWindow?) {
         switch input.kind {
         case .registers(let registers): unsafe put(registers, [], memory, &context)
         case .usdt(let arguments, let registers):
@@ -153,28 +185,55 @@ public final class VM {
         case .perfEvent(let registers, let period, let address):
             unsafe put(registers, littleEndian(period) + littleEndian(address), memory, &context)
         case .typed(let type, let fields):
-            guard let types = object.types, let id = types.id(named: type) else { throw TestingError.noType(type) }
-            unsafe memory.put(context: try types.encode(fields, id, type), into: &context)
+            unsafe memory.put(context: try record(type, fields), into: &context)
         case .readOnly(let bytes): unsafe memory.put(context: bytes, into: &context)
         case .writable(let bytes):
             unsafe memory.put(packet: bytes, into: &context)
-            return (memory.packetAddress, UInt64(bytes.count), 0..<0)
+            return (memory.packetAddress, UInt64(bytes.count), nil)
         case .packet(let bytes, let fields):
             guard bytes.count <= ContextMemory.packetLimit else {
                 throw TestingError.tooLong("a packet", bytes.count, ContextMemory.packetLimit)
             }
-            let packet = memory.packetAddress..<memory.packetAddress + UInt64(bytes.count)
+            let packet = memory.packetWindow(bytes.count, program.spec.type)
             let head = try PacketContext.bytes(
-                of: program.spec.type,
                 fields,
                 packet: packet,
+                protocol: bytes.count < 14 ? nil : Array(bytes[12..<14]),
                 types: object.types
             )
             unsafe memory.put(context: head, into: &context, isWritable: program.spec.type != .xdp)
             unsafe memory.put(packet: bytes, into: &context)
             return unsafe (context.context_low, 0, packet)
         }
-        return unsafe (context.context_low, 0, 0..<0)
+        return unsafe (context.context_low, 0, nil)
+    }
+
+    /// A `__sk_buff` with nothing but these fields.
+    func fields(_ fields: Value) throws(TestingError) -> [UInt8] {
+        guard let types = object.types, let id = types.id(ofStruct: "__sk_buff") else {
+            if fields != [:] { throw .noType("__sk_buff") }
+            return [UInt8](repeating: 0, count: 192)
+        }
+        return try types.encode(fields, id, "__sk_buff")
+    }
+
+    /// Bytes as a struct of the object; nil where it does not know it.
+    func decode(_ bytes: [UInt8], _ type: String) -> Value? {
+        guard let types = object.types, let id = types.id(ofStruct: type) else { return nil }
+        return types.decode(bytes[...], id)
+    }
+
+    /// The context of a packet as the program left it; nil where the object does not know its type.
+    private func fields(of packet: PacketWindow, _ memory: ContextMemory) -> Value? {
+        decode(memory.context(packet.type == .xdp ? 24 : 192), PacketContext.name(packet.type))
+    }
+
+    /// A record by the kernel that the programs are for, where it knows the struct; else by the object.
+    private func record(_ type: String, _ fields: Value) throws(TestingError) -> [UInt8] {
+        for types in [kernelTypes.types, object.types] {
+            if let types, let id = types.id(named: type) { return try types.encode(fields, id, type) }
+        }
+        throw .noType(type)
     }
 
     private func put(
@@ -196,7 +255,10 @@ public final class VM {
         let number = Int128(bitPattern: UInt128(execution.world.cookie))
         try specs.set(["args": .list(constants), "arg_cnt": .integer(Int128(arguments.count))], at: .integer(number))
         if object.maps.contains("__bpf_usdt_ip_to_spec_id") {
-            try map("__bpf_usdt_ip_to_spec_id").set(0, at: .integer(Int128(registers.instructionPointer)))
+            try map("__bpf_usdt_ip_to_spec_id").set(
+                .integer(number),
+                at: .integer(Int128(registers.instructionPointer))
+            )
         }
     }
 
@@ -252,8 +314,13 @@ public final class VM {
 
     /// Puts a value of one of the object's types into the world's memory, like a `task_struct` for `BPF_CORE_READ`.
     public func place(_ value: Value, as type: String, at address: UInt64) throws(TestingError) {
+        execution.world.memory.place(try bytes(of: value, as: type), at: address)
+    }
+
+    /// A value's bytes by one of the object's types.
+    public func bytes(of value: Value, as type: String) throws(TestingError) -> [UInt8] {
         guard let types = object.types, let id = types.id(named: type) else { throw .noType(type) }
-        execution.world.memory.place(try types.encode(value, id, type), at: address)
+        return try types.encode(value, id, type)
     }
 
     // MARK: Mocks and faults

@@ -13,6 +13,15 @@ public enum KernelTypes: Sendable {
     /// Those of another object, as a kernel with other fields would have them; the object's own where it has none.
     case object(BPFObject)
 
+    /// Those of another kernel; nil where it is the object's own.
+    var types: Types? {
+        switch self {
+        case .own: nil
+        case .runningKernel: runningKernelTypes.map { Types(btf: $0) }
+        case .object(let other): other.types
+        }
+    }
+
     func relocate(_ program: ProgramSpec, _ local: BTF) throws(LoaderError) -> ProgramSpec {
         switch self {
         case .own: return try program.relocated(local: local, target: local)

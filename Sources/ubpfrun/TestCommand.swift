@@ -36,7 +36,7 @@ struct TestCommand: ParsableCommand {
     @Option(name: .long, help: "Files to run at a time; all CPUs' worth if not given.")
     var jobs: Int = 0
 
-    @Option(help: "interpreter, checked-jit or jit.")
+    @Option(help: "interpreter, checked-jit, jit, or kernel (as root).")
     var engine = "interpreter"
 
     @Flag(help: "Show which lines and branches were not reached.")
@@ -69,7 +69,7 @@ struct TestCommand: ParsableCommand {
         }
         options.format = known
         guard let engine = Engine(rawValue: engine) else {
-            leave(.badOption("--engine", value: engine, expects: "interpreter, checked-jit or jit"))
+            leave(.badOption("--engine", value: engine, expects: "interpreter, checked-jit, jit or kernel"))
         }
         options.engine = engine
         if engine != .interpreter, coverage || lcov != nil || minimumCoverage != nil {

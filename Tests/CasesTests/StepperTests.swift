@@ -92,6 +92,49 @@ import Testing
         #expect(shown[1] == "  returns 3")
     }
 
+    /// What is kept of a long run ends in its middle: nothing after that is shown as if it were before.
+    @Test func theRestOfALongRunIsNotThere() throws {
+        try workshop.write(
+            """
+            #include "vmlinux.h"
+            #include <bpf/bpf_helpers.h>
+            #include <bpf/bpf_tracing.h>
+            char LICENSE[] SEC("license") = "GPL";
+            struct {
+            	__uint(type, BPF_MAP_TYPE_HASH);
+            	__uint(max_entries, 4);
+            	__type(key, __u64);
+            	__type(value, __u64);
+            } ends SEC(".maps");
+            volatile __u64 hits;
+            SEC("uprobe") int BPF_UPROBE(spin, __u64 turns)
+            {
+            	__u64 one = 1;
+            	for (__u64 turn = 0; turn < turns; turn++)
+            		hits++;
+            	bpf_map_update_elem(&ends, &one, &one, 0);
+            	return 5;
+            }
+            """,
+            "spin.bpf.c"
+        )
+        let long = try timeline("spin.bpf.c", "spin", "100000")
+        let trace = long.runs[0].trace
+        #expect(!trace.isComplete && trace.points.count == 200_000)
+        let shown = talk(long, "br map ends", "br call map_update_elem", "br 16", "w", "d", "c", "m", "b", "m")
+        #expect(shown[1] == "map ends: 0 in this case")
+        #expect(shown[2] == "call map_update_elem: 0 in this case")
+        #expect(shown[3]?.hasPrefix("line 16: ") == true && shown[3]?.hasPrefix("line 16: 0 ") == false)
+        #expect(shown[4]?.contains("200000 instructions, (the run goes on; 200000 instructions are kept)") == true)
+        #expect(shown[6]?.contains("the run goes on") == true)
+        // Before the next addition, then before the one that is kept last.
+        let kept = try #require(Int(shown[7]?.dropFirst("hits = ".count) ?? ""), "\(shown)")
+        #expect(shown[7]?.hasPrefix("hits = ") == true && kept == 39_999, "\(shown)")
+        let whole = try timeline("spin.bpf.c", "spin", "10")
+        #expect(whole.runs[0].trace.isComplete)
+        #expect(talk(whole, "br map ends")[1] == "map ends: 1 in this case")
+    }
+
     @Test func aTrapEndsTheRun() throws {
         try workshop.write(
             """

@@ -19,8 +19,11 @@ enum Fixture {
 
     static func sample() throws -> BPFObject { try BPFObject(bytes: bytes.get(), name: "sample.bpf.o") }
 
-    /// Compiles a file of the repository with the headers that are shipped.
-    static func compile(_ path: String) throws -> [UInt8] {
+    /// Compiles a file of the repository with the headers that are shipped, or with others.
+    static func compile(
+        _ path: String,
+        _ headers: [String] = ["-I", root.appending(path: "bpf/include").path]
+    ) throws -> [UInt8] {
         let directory = URL(filePath: NSTemporaryDirectory()).appending(path: "ubpf-testing-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: directory) }
@@ -28,10 +31,12 @@ enum Fixture {
         let process = Process()
         let messages = Pipe()
         process.executableURL = URL(filePath: "/usr/bin/env")
-        process.arguments = [
-            "clang", "-target", "bpf", "-g", "-O2", "-Wall", "-D__TARGET_ARCH_x86",
-            "-I", root.appending(path: "bpf/include").path, "-c", root.appending(path: path).path, "-o", output.path,
-        ]
+        process.arguments =
+            [
+                "clang", "-target", "bpf", "-g", "-O2", "-Wall", "-D__TARGET_ARCH_x86", "-c",
+                root.appending(path: path).path,
+                "-o", output.path,
+            ] + headers
         process.standardError = messages
         try process.run()
         let text = try messages.fileHandleForReading.readToEnd() ?? Data()

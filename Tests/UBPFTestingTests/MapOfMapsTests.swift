@@ -5,7 +5,7 @@ import UBPFTesting
 @Suite struct MapOfMapsTests {
     private static let object = Result { try Fixture.compile("Tests/UBPFTestingTests/Fixtures/maps.bpf.c") }
 
-    @Test(arguments: Engine.allCases)
+    @Test(arguments: [Engine.interpreter, .checkedJIT, .jit])
     func startAsTheObjectSays(_ engine: Engine) throws {
         let vm = try VM(BPFObject(bytes: Self.object.get(), name: "maps.bpf.o"))
         try vm.use(engine)

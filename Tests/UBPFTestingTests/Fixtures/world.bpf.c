@@ -4,15 +4,6 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
-/* What the shipped headers do not have (include/uapi/linux/bpf.h). */
-struct xdp_md {
-	__u32 data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex;
-};
-struct __sk_buff {
-	__u32 len, pkt_type, mark;
-};
-static long (*bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to, __u32 length) = (void *)26;
-
 char LICENSE[] SEC("license") = "GPL";
 
 enum color { RED, GREEN = 5 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
 /*
- * Helper functions of the tracing program types: a call through one of these pointers compiles to `call NUMBER`.
+ * Helper functions of the tracing program types and of those for packets: a call through one of these pointers compiles to `call NUMBER`.
  * Prototypes and numbers are those that bpf-helpers(7) and linux/bpf.h document.
  */
 #ifndef __BPF_HELPER_DEFS__
@@ -12,6 +12,7 @@ struct bpf_perf_event_value;
 struct bpf_pidns_info;
 struct bpf_spin_lock;
 struct bpf_timer;
+struct __sk_buff;
 struct btf_ptr;
 struct file;
 struct path;
@@ -20,6 +21,7 @@ struct seq_file;
 struct sk_buff;
 struct socket;
 struct task_struct;
+struct xdp_md;
 
 /* Maps. */
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
@@ -140,5 +142,24 @@ static long (*const bpf_btf_find_by_name_kind)(char *name, int name_sz, __u32 ki
 static long (*const bpf_sys_close)(__u32 fd) = (void *)168;
 static long (*const bpf_kallsyms_lookup_name)(const char *name, int name_sz, int flags, __u64 *res) = (void *)179;
 static void *(*const bpf_kptr_xchg)(void *map_value, void *ptr) = (void *)194;
+
+/* Packets. */
+static long (*const bpf_skb_store_bytes)(struct __sk_buff *skb, __u32 offset, const void *from, __u32 len, __u64 flags) = (void *)9;
+static long (*const bpf_l3_csum_replace)(struct __sk_buff *skb, __u32 offset, __u64 from, __u64 to, __u64 size) = (void *)10;
+static long (*const bpf_l4_csum_replace)(struct __sk_buff *skb, __u32 offset, __u64 from, __u64 to, __u64 flags) = (void *)11;
+static long (*const bpf_clone_redirect)(struct __sk_buff *skb, __u32 ifindex, __u64 flags) = (void *)13;
+static long (*const bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
+static long (*const bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to, __u32 len) = (void *)26;
+static __s64 (*const bpf_csum_diff)(__be32 *from, __u32 from_size, __be32 *to, __u32 to_size, __wsum seed) = (void *)28;
+static long (*const bpf_skb_change_tail)(struct __sk_buff *skb, __u32 len, __u64 flags) = (void *)38;
+static long (*const bpf_skb_pull_data)(struct __sk_buff *skb, __u32 len) = (void *)39;
+static long (*const bpf_skb_change_head)(struct __sk_buff *skb, __u32 len, __u64 flags) = (void *)43;
+static long (*const bpf_xdp_adjust_head)(struct xdp_md *xdp, int delta) = (void *)44;
+static long (*const bpf_redirect_map)(void *map, __u64 key, __u64 flags) = (void *)51;
+static long (*const bpf_xdp_adjust_meta)(struct xdp_md *xdp, int delta) = (void *)54;
+static long (*const bpf_xdp_adjust_tail)(struct xdp_md *xdp, int delta) = (void *)65;
+static __u64 (*const bpf_xdp_get_buff_len)(struct xdp_md *xdp) = (void *)188;
+static long (*const bpf_xdp_load_bytes)(struct xdp_md *xdp, __u32 offset, void *buf, __u32 len) = (void *)189;
+static long (*const bpf_xdp_store_bytes)(struct xdp_md *xdp, __u32 offset, void *buf, __u32 len) = (void *)190;
 
 #endif
