@@ -85,7 +85,7 @@ int32_t cpatch_change_code(const struct cpatch_change *changes, uint32_t count, 
             return -ENOMEM;
     int32_t result = !sets_traps ? 0 : cpatch_trap_install();
     if (result != 0) return result;
-    int64_t fd = CALL(SYS_open, "/proc/self/mem", O_RDWR | O_CLOEXEC, 0);
+    int64_t fd = CALL(SYS_open, "/proc/thread-self/mem", O_RDWR | O_CLOEXEC, 0);
     uint32_t done = 0;
     while (done < count && (result = put(fd, &changes[done], changes[done].to, quiet)) == 0) done++;
     if (result != 0) {

@@ -115,7 +115,7 @@ uint32_t cpatch_thread_count(void) {
 
 int32_t cpatch_each_mapping(int32_t (*visit)(const struct cpatch_mapping *, void *), void *data) {
     char buffer[512];
-    int64_t fd = CALL(SYS_open, "/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
+    int64_t fd = CALL(SYS_open, "/proc/thread-self/maps", O_RDONLY | O_CLOEXEC, 0);
     if (fd < 0) return 0;
     struct cpatch_mapping mapping = {0};
     uint32_t field = 0, bracket = 0;

@@ -61,7 +61,7 @@ uint32_t cruntime_numa_node(void) {
 
 int64_t cruntime_pid_namespace(uint64_t *device, uint64_t *inode) {
     struct stat status;
-    int64_t failed = cruntime_syscall(SYS_stat, (int64_t)"/proc/self/ns/pid", (int64_t)&status, 0, 0, 0, 0);
+    int64_t failed = cruntime_syscall(SYS_stat, (int64_t)"/proc/thread-self/ns/pid", (int64_t)&status, 0, 0, 0, 0);
     *device = failed ? 0 : status.st_dev;
     *inode = failed ? 0 : status.st_ino;
     return failed;

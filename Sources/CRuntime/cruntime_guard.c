@@ -17,7 +17,7 @@
 #pragma clang attribute push(__attribute__((minsize)), apply_to = function)
 
 int32_t cruntime_write_live(uint64_t address, const uint8_t *bytes, uint64_t size) {
-    int64_t fd = cruntime_syscall(SYS_open, (int64_t)"/proc/self/mem", O_RDWR | O_CLOEXEC, 0, 0, 0, 0);
+    int64_t fd = cruntime_syscall(SYS_open, (int64_t)"/proc/thread-self/mem", O_RDWR | O_CLOEXEC, 0, 0, 0, 0);
     if (fd < 0) return (int32_t)fd;
     int64_t done = cruntime_syscall(SYS_pwrite64, fd, (int64_t)bytes, (int64_t)size, (int64_t)address, 0, 0);
     cruntime_syscall(SYS_close, fd, 0, 0, 0, 0, 0);

@@ -1,5 +1,6 @@
 internal import CLinux
 internal import Glibc
+internal import Symbols
 
 /// Some threads of a process, held still while its code changes; they run on when the value ends.
 ///

@@ -1,4 +1,5 @@
 internal import Glibc
+internal import Symbols
 
 /// One thread of a process, as /proc shows it.
 struct TargetThread {
@@ -46,20 +47,6 @@ struct TargetThread {
     static let restartable: Set<Int> = [
         0, 1, 19, 20, 43, 44, 45, 46, 47, 288, 299, 232, 281, 441, 65, 220, 128, 208, 333, 426, 449,
     ]
-}
-
-/// The ids of a process's threads.
-func threadNumbers(_ pid: Int32) -> [Int32] {
-    guard let directory = unsafe opendir("/proc/\(pid)/task") else { return [] }
-    defer { unsafe closedir(directory) }
-    var numbers: [Int32] = []
-    while let entry = unsafe readdir(directory) {
-        let name = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { raw in
-            unsafe String(decoding: raw.prefix { $0 != 0 }, as: UTF8.self)
-        }
-        if let number = Int32(name) { numbers.append(number) }
-    }
-    return numbers
 }
 
 /// A thread's id in its own PID namespace (the last number of NSpid, proc(5)).

@@ -1,4 +1,5 @@
 internal import Glibc
+internal import Symbols
 
 /// Threads that a trap would kill: the kernel ends a process whose thread traps while it blocks the signal.
 package enum ThreadAudit {

@@ -62,3 +62,17 @@ package func readMemory(pid: Int32, address: UInt64, count: Int) throws(SymbolsE
     }
     return content
 }
+
+/// The ids of a process's threads.
+package func threadNumbers(_ pid: Int32) -> [Int32] {
+    guard let directory = unsafe opendir("/proc/\(pid)/task") else { return [] }
+    defer { unsafe closedir(directory) }
+    var numbers: [Int32] = []
+    while let entry = unsafe readdir(directory) {
+        let name = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { raw in
+            unsafe String(decoding: raw.prefix { $0 != 0 }, as: UTF8.self)
+        }
+        if let number = Int32(name) { numbers.append(number) }
+    }
+    return numbers
+}

@@ -60,6 +60,7 @@ package struct LoadedModule: Equatable, Sendable {
 
 /// The memory map of a process and the modules in it.
 package struct ProcessMaps: Sendable {
+    /// The process, or where its first thread has ended another one's number: both lead to its files in /proc.
     package let pid: Int32
     package let mappings: [Mapping]
     package let modules: [LoadedModule]
@@ -69,21 +70,35 @@ package struct ProcessMaps: Sendable {
         pid: Int32,
         where isWanted: (Mapping) -> Bool = { _ in true }
     ) throws(SymbolsError) -> ProcessMaps {
-        let mappings = try readMappings(pid: pid).filter(isWanted)
+        let (reader, text) = try readText(pid)
+        let mappings = Self.mappings(in: text, with: "").filter(isWanted)
         // A process that is exiting, and a kernel thread, have an empty map.
         guard !mappings.isEmpty else { throw .noProcess(pid) }
-        return ProcessMaps(pid: pid, mappings: mappings)
+        return ProcessMaps(pid: reader, mappings: mappings)
     }
 
     /// The lines of `/proc/PID/maps`, of which no file is opened; only those that hold `text`.
     package static func readMappings(pid: Int32, with part: String = "") throws(SymbolsError) -> [Mapping] {
-        let text: String
+        mappings(in: try readText(pid).text, with: part)
+    }
+
+    /// The map's text, and whose it is: that of a first thread that has ended is empty, those of others are not.
+    private static func readText(_ pid: Int32) throws(SymbolsError) -> (reader: Int32, text: String) {
         switch readProcFile("/proc/\(pid)/maps") {
-        case .success(let bytes): text = String(decoding: bytes, as: UTF8.self)
+        case .success(let bytes) where bytes.isEmpty:
+            for thread in threadNumbers(pid) where thread != pid {
+                guard case .success(let bytes) = readProcFile("/proc/\(thread)/maps"), !bytes.isEmpty else { continue }
+                return (thread, String(decoding: bytes, as: UTF8.self))
+            }
+            return (pid, "")
+        case .success(let bytes): return (pid, String(decoding: bytes, as: UTF8.self))
         case .failure(let failure) where failure.code == ENOENT || failure.code == ESRCH: throw .noProcess(pid)
         case .failure(let failure): throw .processUnreadable(pid, "the memory map", reason: errnoText(failure.code))
         }
-        return text.split(separator: "\n").filter { part.isEmpty || $0.contains(part) }.compactMap { Mapping(line: $0) }
+    }
+
+    private static func mappings(in text: String, with part: String) -> [Mapping] {
+        text.split(separator: "\n").filter { part.isEmpty || $0.contains(part) }.compactMap { Mapping(line: $0) }
     }
 
     /// The modules that no `dlclose` takes away: the executable, and what it names as needed, directly or not.

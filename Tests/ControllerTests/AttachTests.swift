@@ -26,6 +26,27 @@ struct AttachTests {
         #expect(worker.end() == 0)
     }
 
+    @Test func aFirstThreadThatHasEnded() throws {
+        let files = try files()
+        let worker = try Worker(files, program: "headless")
+        defer { worker.end() }
+        for _ in 0..<2 {
+            let session = try Session(files, ["memleak", "-f", "json", "-p", "\(worker.pid)"])
+            worker.lose(100)
+            let records = session.interrupt()
+            #expect(records.contains(#""bytes":4000,"count":100"#), "\(records)")
+            // Named by the files of a thread that lives.
+            #expect(records.contains(#""sym":"work""#), "\(records)")
+        }
+        let killed = try Session(files, ["memleak", "-q", "-p", "\(worker.pid)"])
+        worker.lose(10)
+        killed.kill()
+        worker.lose(10)
+        #expect(try files.run(["clean", "-p", "\(worker.pid)"]).status == 0)
+        worker.lose(10)
+        #expect(worker.end() == 4)
+    }
+
     @Test func severalSessionsOnOneFunction() throws {
         let files = try files()
         let worker = try Worker(files)
@@ -281,13 +302,17 @@ struct Snapshot: Equatable {
 
     private static func base(of pid: Int32) -> UInt64 {
         // Read as it is: not every path in it need be UTF-8.
+        // The code: whoever reads the file's symbols at this moment has mapped the rest as well.
         let line = contents("/proc/\(pid)/maps").split(separator: UInt8(ascii: "\n"))
-            .map { String(decoding: $0, as: UTF8.self) }.first { $0.hasSuffix("/libc.so.6") }
-        guard let line, let base = UInt64(line.prefix { $0 != "-" }, radix: 16) else {
+            .map { String(decoding: $0, as: UTF8.self) }.first { $0.hasSuffix("/libc.so.6") && $0.contains(" r-xp ") }
+        let fields = line?.split(separator: " ") ?? []
+        guard fields.count > 2, let start = UInt64(fields[0].prefix { $0 != "-" }, radix: 16),
+            let offset = UInt64(fields[2], radix: 16)
+        else {
             Issue.record("no C library in /proc/\(pid)/maps")
             return 0
         }
-        return base
+        return start - offset
     }
 
     private static func contents(_ path: String) -> [UInt8] {

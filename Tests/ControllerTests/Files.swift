@@ -224,6 +224,33 @@ final class Files: Sendable {
             """
         )
         tool("gcc", ["-O1", "opens.c", "-o", "opens"])
+        // Its first thread has ended: what /proc says of the process is that thread's, and empty.
+        try write(
+            "headless.c",
+            """
+            #include <pthread.h>
+            #include <stdio.h>
+            #include <stdlib.h>
+            void *volatile kept;
+            static void *work(void *first) {
+                char line[32];
+                pthread_join(*(pthread_t *)first, NULL);
+                while (fgets(line, sizeof line, stdin)) {
+                    for (int i = 0; i < atoi(line); i++) kept = malloc(40);
+                    puts("ok");
+                    fflush(stdout);
+                }
+                exit(4);
+            }
+            int main(void) {
+                static pthread_t first, other;
+                first = pthread_self();
+                pthread_create(&other, NULL, work, &first);
+                pthread_exit(NULL);
+            }
+            """
+        )
+        tool("gcc", ["-O1", "-pthread", "headless.c", "-o", "headless"])
         try write("plain.c", "int f(void *c) { return 0; }\n")
         tool("clang", ["-target", "bpfeb", "-O2", "-c", "plain.c", "-o", "big-endian.o"])
         let include = "#include \"vmlinux.h\"\n#include <bpf/bpf_helpers.h>\n#include <bpf/bpf_tracing.h>\n"

@@ -1,5 +1,6 @@
 import CLinux
 import Foundation
+import Symbols
 import Testing
 
 @testable import Inject
