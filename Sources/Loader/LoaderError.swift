@@ -21,6 +21,8 @@ package struct LoaderError: Error, Equatable, Sendable {
         case legacyMaps, badMap, unknownMapType
         case badRelocation, unsupportedRelocation
         case noFunctions, duplicateName, badSectionName, badInstruction
+        /// A cast of a pointer into an arena.
+        case arenaPointer
         /// A kernel function or variable that the object leaves to the loader.
         case unresolvedSymbol
         case badCoreRelocation, ambiguousCoreRelocation
@@ -36,6 +38,7 @@ package struct LoaderError: Error, Equatable, Sendable {
         case .legacyMaps, .badMap, .unknownMapType: "U305"
         case .badRelocation, .unsupportedRelocation: "U306"
         case .noFunctions, .duplicateName, .badSectionName, .badInstruction: "U307"
+        case .arenaPointer: "U322"
         case .unresolvedSymbol: "U308"
         case .badCoreRelocation, .ambiguousCoreRelocation: "U309"
         }
@@ -233,6 +236,18 @@ extension LoaderError {
             message: "an instruction is malformed",
             why: what,
             help: damagedHelp
+        )
+    }
+
+    static func arenaPointer(_ place: String) -> Self {
+        Self(
+            kind: .arenaPointer,
+            place: place,
+            message: "a pointer into an arena is used (addr_space_cast)",
+            why:
+                "arenas are not supported: one would have to lie at the same address in every process of a session, and neither the "
+                + "verifier nor the engines know two address spaces",
+            help: "use an array with BPF_F_MMAPABLE, and indices in place of pointers"
         )
     }
 

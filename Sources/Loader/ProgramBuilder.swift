@@ -5,6 +5,18 @@ struct ProgramBuilder {
     let btf: BTF?
     let details: BTFExtension
 
+    /// The source line of a slot of a linked program; nil without line information.
+    private func line(of slot: Int, _ linked: LinkedProgram, _ code: [Int: CodeSection]) -> String? {
+        guard let btf else { return nil }
+        for (function, start) in linked.functions where (start..<start + function.end - function.start).contains(slot) {
+            let range = function.start...function.start + slot - start
+            let lines = code[function.section].flatMap { details.lines[$0.name] } ?? []
+            guard let line = lines.last(where: { range.contains($0.slot) }) else { return nil }
+            return "\(btf.string(line.file)):\(line.lineAndColumn >> 10) in \(function.name)"
+        }
+        return nil
+    }
+
     func build(
         _ entry: CodeFunction,
         section: CodeSection,
@@ -16,6 +28,10 @@ struct ProgramBuilder {
         do {
             instructions = try decode(linked.slots)
         } catch {
+            // addr_space_cast (Documentation/bpf/standardization, MOV with an offset of 1).
+            if case .unknownVariant(.offset, 1) = error.kind, linked.slots[error.slot].code == 0xbf {
+                throw .arenaPointer(line(of: error.slot, linked, code) ?? place)
+            }
             throw .badInstruction(place, "\(error)")
         }
         let map = SlotMap(instructions)

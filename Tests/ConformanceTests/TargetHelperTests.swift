@@ -56,6 +56,35 @@ import UBPFVM
         }
     }
 
+    /// Helpers that are given a task know the calling thread's only.
+    @Test(arguments: [(Int64(0), Int64(0)), (1, -22)]) func copiesOfTasks(_ flags: Int64, _ expected: Int64) throws {
+        let fixture = try SessionFixture()
+        let source = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
+        source.initialize(to: 0x55)
+        defer { source.deallocate() }
+        try fixture.add([
+            .store64(.r10, -8, 0), .mov64(.r1, .r10), .add64(.r1, -8), .mov64(.r2, 8),
+            .loadImm64(.r3, Int64(UInt(bitPattern: source))), .mov64(.r4, 1), .mov64(.r5, flags),
+            .call(.copyFromUserTask), .load64(.r6, .r10, -8), .lsh64(.r6, 32), .or64(.r0, .r6), .exit,
+        ])
+        #expect(Int64(bitPattern: try fixture.run()) == (expected == 0 ? 0x55 << 32 : expected))
+    }
+
+    /// The same answers as of `bpf_get_stack`: here there is no stack, whichever is asked for.
+    @Test(arguments: [0, 1 << 8, 1 << 20] as [Int64]) func stacksOfTasks(_ flags: Int64) throws {
+        let fixture = try SessionFixture()
+        func program(_ helper: Helper) -> [Statement] {
+            [
+                .mov64(.r1, 1), .mov64(.r2, .r10), .add64(.r2, -64), .mov64(.r3, 64), .loadImm64(.r4, flags),
+                .call(helper),
+                .exit,
+            ]
+        }
+        try fixture.add(program(.getTaskStack))
+        try fixture.add(program(.getStack))
+        #expect(try fixture.run(0) == fixture.run(1))
+    }
+
     @Test func overrides() throws {
         let fixture = try SessionFixture()
         fixture.flags = CSESSION_ALLOW_OVERRIDE.rawValue

@@ -111,6 +111,44 @@ struct HelperOptionTests {
         #expect(result.errors.contains("error[V042]") && result.errors.contains("real_parent"), "\(result.errors)")
     }
 
+    /// The task that bpf_get_current_task_btf gives is the thread itself.
+    @Test func stackOfTheTask() throws {
+        let program = """
+            PROBE
+            {
+            \tstruct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
+            \tunsigned long mine[4] = {}, same[4] = {};
+            \tlong size = bpf_get_task_stack(task, mine, sizeof mine, BPF_F_USER_STACK);
+            \tlong other = bpf_get_stack(ctx, same, sizeof same, BPF_F_USER_STACK);
+            \tbpf_printk("<%d %d %d>", size >= 16 && size == other, mine[0] == ctx->ip, mine[1] == same[1]);
+            \treturn 0;
+            }
+            """
+        let result = try run(program)
+        #expect(result.output.contains("<1 1 1>"), "\(result.output)\(result.errors)")
+    }
+
+    /// What arenas cannot be, with the line that uses one.
+    @Test func arenas() throws {
+        let program = """
+            struct {
+            \t__uint(type, 33);
+            \t__uint(map_flags, BPF_F_MMAPABLE);
+            \t__uint(max_entries, 10);
+            } arena SEC(".maps");
+            PROBE
+            {
+            \tasm volatile("" :: "r"(&arena));
+            \treturn 0;
+            }
+            """
+        let result = try run(program)
+        #expect(result.status == 65)
+        for part in ["error[U322]: map 'arena'", "same address in every process", "x.bpf.c:13:", "BPF_F_MMAPABLE"] {
+            #expect(result.errors.contains(part), "\(part) in \(result.errors)")
+        }
+    }
+
     /// Four threads, two numbers that belong together; nobody sees the lock.
     @Test func locks() throws {
         let program = """

@@ -91,6 +91,21 @@ import Testing
         #expect(try refusal(patched(object, "uprobe") { $0[0] = 0xff })?.kind == .badInstruction)
     }
 
+    /// Pointers into arenas are cast between address spaces.
+    @Test func arenas() throws {
+        let text = """
+            int __attribute__((address_space(1))) *list;
+            SEC("uprobe") int a(void *ctx)
+            {
+                if (!list) return 1;
+                return *list;
+            }
+            """
+        let error = try #require(try refusal(includes + text))
+        #expect(error.kind == .arenaPointer)
+        #expect(error.code == "U322" && error.place.contains(" in a") && error.help.contains("BPF_F_MMAPABLE"))
+    }
+
     /// A program that cannot run says so and does not keep the others from running.
     @Test func problemsOfOneProgram() throws {
         let text = """
@@ -122,7 +137,7 @@ import Testing
         for kind in LoaderError.Kind.allCases {
             let error = LoaderError(kind: kind, place: "here", message: "what", why: "because", help: "do this")
             #expect(error.description == "error[\(error.code)]: what\n  --> here\nwhy: because\nhelp: do this")
-            #expect(error.code.hasPrefix("U30"))
+            #expect(error.code.hasPrefix("U3"))
         }
     }
 }

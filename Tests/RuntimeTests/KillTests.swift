@@ -34,6 +34,8 @@ import Testing
         MapParameters(name: "b", type: .bloomFilter, keySize: 0, valueSize: 8, maxEntries: 64),
         MapParameters(name: "a", type: .array, keySize: 4, valueSize: 64, maxEntries: 16),
         MapParameters(name: "p", type: .perCPUArray, keySize: 4, valueSize: 64, maxEntries: 16),
+        MapParameters(name: "l", type: .hash, keySize: 8, valueSize: 64, maxEntries: 40, lock: 8),
+        MapParameters(name: "l", type: .array, keySize: 4, valueSize: 64, maxEntries: 4, lock: 8),
         outer(.arrayOfMaps, keySize: 4), outer(.hashOfMaps, keySize: 8),
         MapParameters(name: "k", type: .taskStorage, keySize: 4, valueSize: 64, maxEntries: 0, flags: 1),
     ]
@@ -77,7 +79,9 @@ import Testing
             case (.queue, 0), (.queue, 1), (.bloomFilter, 0), (.bloomFilter, 1): _ = map.push(value, flags: 0, tid: tid)
             case (.queue, 2): _ = map.pop(value, tid: tid)
             case (.queue, _), (.bloomFilter, _): _ = map.peek(value, tid: tid)
-            case (_, 0), (_, 1): _ = map.update(&key, value, flags: 0, tid: tid, slot: 0)
+            case (_, 0), (_, 1):
+                let flags = map.lockOffset != nil && random.next(4) != 0 ? UpdateFlag.lock : 0
+                _ = map.update(&key, value, flags: flags, tid: tid, slot: 0)
             case (_, 2): _ = map.delete(&key, tid: tid)
             default: _ = map.lookup(&key, slot: 0)
             }

@@ -21,10 +21,11 @@ extension Failure {
         self.init(.cannotPatch, refusal.message, place: hexadecimal(refusal.address), help: refusal.help)
     }
 
-    package init(_ error: SessionError) {
+    package init(_ error: SessionError, place: String? = nil) {
         self.init(
             .unsupportedMap,
             "map '\(error.subject)': \(error.message)",
+            place: place,
             help: error.help.isEmpty ? nil : error.help
         )
     }

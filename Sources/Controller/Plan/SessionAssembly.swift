@@ -87,7 +87,7 @@ package struct SessionAssembly {
         }
         for index in object.maps(reachedFrom: used) {
             do { mapIndices[index] = try builder.addMap(Self.parameters(of: index, in: object)) } catch {
-                throw Failure(error)
+                throw Failure(error, place: Self.place(ofMap: index, in: programs))
             }
             maps[object.maps[index].name] = mapIndices[index]
         }
@@ -96,6 +96,19 @@ package struct SessionAssembly {
             do { logMap = try builder.addLogRing() } catch { throw Failure(error) }
         }
         builder.layoutMaps()
+    }
+
+    /// Where a map is used first; nil without line information.
+    private static func place(ofMap map: Int, in programs: [ProgramSpec]) -> String? {
+        for program in programs {
+            let use = program.instructions.firstIndex {
+                $0.opcode == .loadMap && $0.imm == Int64(map)
+                    || $0.opcode == .loadMapValue && $0.imm & 0xffff_ffff == Int64(map)
+            }
+            guard let use, let line = program.lines.last(where: { $0.instruction <= use }) else { continue }
+            return "\(line.file):\(line.line):\(line.column) in \(program.name), insn \(use)"
+        }
+        return nil
     }
 
     /// A map of an object as a session takes it.

@@ -108,11 +108,9 @@ package struct SessionError: Error, Sendable {
         SessionError(
             .unsupported,
             name,
-            "map type \(mapTypeName(type)) is not supported in user space",
-            help:
-                type == .arena
-                ? "use an array with BPF_F_MMAPABLE; an arena has to lie at one address in every process of a session, and "
-                    + "its pointers are cast between address spaces, which programs here have not"
+            "maps of type \(mapTypeName(type)) are not supported in user space: \(mapTypeReason(type))",
+            help: type == .arena
+                ? "use an array with BPF_F_MMAPABLE, and indices in place of pointers"
                 : "use a hash, array, LPM_TRIE, QUEUE, STACK, BLOOM_FILTER, STACK_TRACE, RINGBUF, PERF_EVENT_ARRAY, PROG_ARRAY, TASK_STORAGE, CGROUP_ARRAY or a map of maps"
         )
     }
@@ -221,6 +219,24 @@ package struct SessionError: Error, Sendable {
             what,
             help: "the library and ubpfrun are of different versions, or the segment was cut short"
         )
+    }
+}
+
+/// Why only the kernel has a map type.
+private func mapTypeReason(_ type: MapType) -> String {
+    switch type {
+    case .arena:
+        "an arena would have to lie at the same address in every process of a session, and its pointers are cast between address spaces"
+    case .devMap, .devMapHash, .cpuMap, .xskMap, .sockMap, .sockHash, .reusePortSockArray:
+        "its elements are the kernel's devices, CPUs or sockets"
+    case .socketStorage, .inodeStorage: "its values belong to sockets or inodes, which only the kernel can hold still"
+    case .cgroupStorage, .perCPUCgroupStorage, .cgroupLocalStorage:
+        "its values belong to control groups, which only the kernel can hold still"
+    case .structOps: "it holds functions that the kernel calls"
+    case .unspecified, .hash, .array, .programArray, .perfEventArray, .perCPUHash, .perCPUArray, .stackTrace,
+        .cgroupArray, .lruHash, .lruPerCPUHash, .lpmTrie, .arrayOfMaps, .hashOfMaps, .queue, .stack, .ringBuffer,
+        .taskStorage, .bloomFilter, .userRingBuffer:
+        "it is no type of map"
     }
 }
 
