@@ -107,7 +107,11 @@ final class KernelEngine {
         _ program: Program,
         _ body: () throws(KernelError) -> Result
     ) throws(TestingError) -> Result {
-        do throws(KernelError) { return try body() } catch { throw .kernel(program.name, error) }
+        do throws(KernelError) { return try body() } catch {
+            // About its input, like IP packets without all of their header; the program was taken.
+            if error.errno == EINVAL { throw .notForKernel(program.name, "it does not take this input (\(error))") }
+            throw .kernel(program.name, error)
+        }
     }
 
     private func outcome(_ result: UInt32, _ context: [UInt8], _ fields: Value?) -> Program.Outcome {

@@ -33,6 +33,7 @@ public final class VM {
     /// does not know rely on that alone.
     ///
     /// - Parameters:
+    ///   - object: the object, with its options set.
     ///   - verifies: false lets programs run that the verifier refuses, to see what they do.
     ///   - cpus: values that per-CPU maps have for each key.
     ///   - types: what CO-RE relocations are resolved against.
@@ -332,7 +333,11 @@ public final class VM {
 
     /// Makes a helper fail: its `call`-th call from now on, or all of them where that is nil.
     ///
-    /// - Parameter map: only calls that work on this map.
+    /// - Parameters:
+    ///   - helper: its name, with or without `bpf_`.
+    ///   - map: only calls that work on this map.
+    ///   - call: which of the calls that are meant, from 1.
+    ///   - errno: what it returns, negative; null where it returns a pointer.
     public func fail(_ helper: String, map: String? = nil, call: Int? = nil, with errno: Errno) throws(TestingError) {
         var index: Int?
         if let map {

@@ -138,7 +138,10 @@ extension BPFObject {
 
     /// Throws where the verifier accepts the program, or refuses it for another reason or at another line.
     ///
-    /// - Parameter kind: a rule's number or name, like `V012` or `nullPointer`; nil for any.
+    /// - Parameters:
+    ///   - program: the program's name.
+    ///   - kind: a rule's number or name, like `V012` or `nullPointer`; nil for any.
+    ///   - line: the line of the source; nil for any.
     public func expectRejects(_ program: String, _ kind: String? = nil, line: Int? = nil) throws(TestingError) {
         if let kind, !Rule.allCases.contains(where: { $0.code == kind || "\($0)" == kind }) {
             throw .expectation("the verifier has no rule \(kind); it has: \(Self.rules.joined(separator: ", "))")

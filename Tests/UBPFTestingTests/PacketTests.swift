@@ -125,6 +125,15 @@ import UBPFTestingTraits
         #expect(try vm.map("protocols")[0x0d0c] == 1)
     }
 
+    /// The kernel takes no IP packets without all of their header; the interpreter does.
+    @Test(.everyEngine) func whatTheKernelRefusesIsInterpreted() throws {
+        let vm = try Self.machine()
+        var packet = [UInt8](repeating: 0, count: 14)
+        packet[12] = 8
+        #expect(try vm.run("length", .packet(packet)).code == 14)
+        #expect(try vm.map("protocols")[8] == 1)
+    }
+
     @Test(.everyEngine) func wordsAndMemory() throws {
         let vm = try Self.machine()
         #expect(try vm.run("adds", .rawTracepoint(40, 2)).code == 42)

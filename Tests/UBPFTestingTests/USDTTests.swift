@@ -11,7 +11,7 @@ struct USDTTests {
     private static let bytes = Result {
         try Fixture.compile(
             "Tests/UBPFTestingTests/Fixtures/usdt.bpf.c",
-            ["-I", "/usr/include", "-I", "/usr/include/x86_64-linux-gnu"]
+            ["-I", Fixture.root.appending(path: "bpf/include").path, "-I", "/usr/include/x86_64-linux-gnu"]
         )
     }
 

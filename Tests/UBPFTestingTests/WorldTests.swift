@@ -131,6 +131,16 @@ import UBPFTesting
         #expect(throws: TestingError.self) { try vm.run("on_syscall", .record("no_such_struct")) }
     }
 
+    /// Where the object's own types are the kernel's, another kernel's idea of a type does not hide the type.
+    @Test func flavoursBesideTheType() throws {
+        let bytes = try Fixture.compile("Tests/UBPFTestingTests/Fixtures/flavours.bpf.c")
+        let vm = try VM(BPFObject(bytes: bytes, name: "flavours.bpf.o"))
+        try vm.place(["first": 1, "state": 20, "second": 300], as: "thing", at: 0x1000)
+        #expect(try vm.run("states", .rawTracepoint(0x1000)).code == 320)
+        vm.world.memory.place([7, 0, 0, 0], at: 0x2000)
+        #expect(try vm.run("flavour_alone", .rawTracepoint(0x2000)).code == 7)
+    }
+
     @Test func packetsOfAnyLength() throws {
         let vm = try machine()
         var packet = [UInt8](repeating: 0, count: 64)

@@ -1,7 +1,5 @@
 // Arguments of a static probe by libbpf's own header, which finds them where `Context.usdt` put them.
-#include <linux/bpf.h>
-#include <linux/ptrace.h>
-#include <stdbool.h>
+#include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include <bpf/usdt.bpf.h>

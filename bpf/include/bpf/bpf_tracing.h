@@ -163,4 +163,14 @@ struct pt_regs;
 	static __always_inline typeof(NAME(0)) ____##NAME(struct pt_regs *ctx, ##__VA_ARGS__)
 #define BPF_KPROBE_SYSCALL BPF_KSYSCALL
 
+/* What libbpf's usdt.bpf.h counts its arguments with. */
+#ifndef ___bpf_apply
+#define ___bpf_concat(a, b) a##b
+#define ___bpf_apply(macro, count) ___bpf_concat(macro, count)
+#endif
+#ifndef ___bpf_narg
+#define ___bpf_nth(_0, _1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, _12, count, ...) count
+#define ___bpf_narg(args...) ___bpf_nth(_, ##args, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)
+#endif
+
 #endif
