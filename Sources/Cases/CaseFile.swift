@@ -47,6 +47,8 @@ package enum Action: Sendable {
     case comm(String)
     case advance(UInt64)
     case stack([UInt64], isKernel: Bool)
+    /// Ids, from the root on.
+    case controlGroups([UInt64])
     case memory(UInt64, MemoryValue)
     case mapSet(String, key: Value, Value?)
     case variableSet(String, Value)

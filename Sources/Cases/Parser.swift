@@ -82,7 +82,7 @@ package struct Parser {
 
     private static let statements = [
         "object", "set", "resize", "section", "cpus", "types", "no-verify", "case", "comm", "advance", "stack",
-        "kernel-stack",
+        "kernel-stack", "control-groups",
         "memory",
         "map", "var", "fail", "mock", "run", "race", "returns", "traps", "event", "printk", "calls", "packet", "ctx",
         "stored",
@@ -159,6 +159,7 @@ package struct Parser {
         switch word {
         case "comm": return .comm(try scanner.text())
         case "advance": return .advance(try scanner.time())
+        case "control-groups": return .controlGroups(try addresses(&scanner))
         case "stack", "kernel-stack": return .stack(try addresses(&scanner), isKernel: word != "stack")
         case "memory": return try memory(&scanner)
         case "map": return try map(&scanner)

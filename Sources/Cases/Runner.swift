@@ -210,6 +210,7 @@ struct CaseRun {
         case .advance(let nanoseconds): vm.world.clock &+= nanoseconds
         case .stack(let frames, let isKernel):
             if isKernel { vm.world.kernelStack = frames } else { vm.world.stack = frames }
+        case .controlGroups(let ids): vm.world.controlGroups = ids
         case .memory(let address, let value): try place(value, at: address)
         case .mapSet(let name, let key, let value):
             if let value { try vm.map(name).set(value, at: key) } else { try vm.map(name).remove(at: key) }

@@ -37,11 +37,18 @@ public struct MapHandle {
         return bytes
     }
 
-    /// Sets the value of a key.
+    /// Sets the value of a key; of a CGROUP_ARRAY the id of a control group.
     public func set(_ value: [UInt8], forKey key: [UInt8]) throws(TestingError) {
         try check(key: key)
         guard value.count == valueSize else { throw .valueSize(name, value.count, valueSize) }
         if case .programArray? = view.family { throw .programArray(name) }
+        if case .cgroupArray? = view.family {
+            // Of `World.controlGroups`: there are no directories that descriptors could be of.
+            let index: UInt32 = integer(key)
+            guard index < view.maxEntries else { throw .operation("update", name, -7) }
+            unsafe view.cgroupEntry(index).pointee = integer(value)
+            return
+        }
         let status = unsafe view.update(key, value, flags: 0, tid: cruntime_tid(), slot: 0)
         if status != 0 { throw .operation("update", name, status) }
     }
@@ -80,14 +87,6 @@ public struct MapHandle {
         var records: [[UInt8]] = []
         while let record = consumer.next() { records.append(record) }
         return records
-    }
-
-    /// Puts a control group into an element of a CGROUP_ARRAY, by its id; ``World/controlGroups`` has those that the process is in.
-    public func set(controlGroup id: UInt64, at index: Int) throws(TestingError) {
-        guard case .cgroupArray? = view.family, let index = UInt32(exactly: index), index < view.maxEntries else {
-            throw .operation("set", name, -22)
-        }
-        unsafe view.cgroupEntry(index).pointee = id
     }
 
     /// Puts a record into a user ring buffer, for programs that call `bpf_user_ringbuf_drain`; false where it is full.

@@ -62,6 +62,16 @@ import Testing
             	bpf_perf_event_output(ctx, &events, BPF_F_CURRENT_CPU, &size, sizeof(size));
             	return 0;
             }
+            struct {
+            	__uint(type, BPF_MAP_TYPE_CGROUP_ARRAY);
+            	__uint(max_entries, 2);
+            	__uint(key_size, 4);
+            	__uint(value_size, 4);
+            } groups SEC(".maps");
+            SEC("uprobe") int grouped(struct pt_regs *ctx)
+            {
+            	return bpf_current_task_under_cgroup(&groups, 1) * 1000 + bpf_get_current_cgroup_id();
+            }
             SEC("tracepoint/any/any") int third(struct flexible *record)
             {
             	return record->items[2];
@@ -87,6 +97,13 @@ import Testing
               mock fib_lookup returns 3 writes 2 = hex:01
               run lookup packet=hex:00
               returns 3
+            case control groups
+              map groups[1] = 20
+              run grouped()
+              returns 1
+              control-groups 1 20 35
+              run grouped()
+              returns 1035
             case what a program leaves in its context
               run marks packet=hex:000102030405060708090a0b0c0d0e0f
               ctx == { mark: 17, len: 16, protocol: 0x0d0c }

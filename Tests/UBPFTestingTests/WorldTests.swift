@@ -158,12 +158,13 @@ import UBPFTesting
         let vm = try machine()
         #expect(try vm.run("in_group").code == -1)
         vm.world.controlGroups = [1, 20, 3]
-        try vm.map("groups").set(controlGroup: 20, at: 1)
+        try vm.map("groups").set(UInt32(20), forKey: UInt32(1))
         #expect(try vm.run("in_group").code == 320)
-        try vm.map("groups").set(controlGroup: 4, at: 1)
+        try vm.map("groups").set(UInt32(4), forKey: UInt32(1))
         #expect(try vm.run("in_group").code == -1)
-        #expect(throws: TestingError.self) { try vm.map("groups").set(controlGroup: 4, at: 2) }
-        #expect(throws: TestingError.self) { try vm.map("worlds").set(controlGroup: 4, at: 0) }
+        try vm.map("groups").remove(littleEndian(UInt32(1)))
+        #expect(try vm.run("in_group").code == -1)
+        #expect(throws: TestingError.self) { try vm.map("groups").set(UInt32(4), forKey: UInt32(2)) }
     }
 
     @Test func helpersOfTheKernelCanBeMocked() throws {
