@@ -3,10 +3,13 @@ import Glibc
 extension KernelMap {
     /// All elements by few system calls (BPF_MAP_LOOKUP_BATCH); nil for kernels and types of maps that have no such call.
     ///
-    /// Programs may change the map meanwhile: of hashes, whole buckets are read at once. Requires Linux 5.6.
-    package borrowing func allEntries() throws(KernelError) -> [(key: [UInt8], value: [UInt8])]? {
+    /// Programs may change the map meanwhile: of hashes, whole buckets are read at once; walks of others that lose their key
+    /// may begin anew, and end after `limit` elements. Requires Linux 5.6.
+    package borrowing func allEntries(limit: Int) throws(KernelError) -> [(key: [UInt8], value: [UInt8])]? {
         var result: [(key: [UInt8], value: [UInt8])] = []
-        var chunk = 4096
+        // Elements of a call: some megabytes of them.
+        let elementSize = keySize + valueSize
+        var chunk = max(1, min(4096, (4 << 20) / max(1, elementSize)))
         // Where the next call goes on: a key, or the number of a bucket.
         var position = [UInt8](repeating: 0, count: max(8, keySize))
         var isFirst = true
@@ -31,13 +34,14 @@ extension KernelMap {
                 }
             }
             if status == -Int64(ENOSPC) {
-                // A bucket with more elements.
-                guard chunk < 1 << 22 else { return nil }
+                // A bucket with more elements; one by one where that is too much memory.
+                guard 4 * chunk * elementSize <= 64 << 20 else { return nil }
                 chunk *= 4
                 continue
             }
             guard status >= 0 || status == -Int64(ENOENT) else {
-                // EINVAL: an old kernel; ENOTSUPP (524): a map that cannot.
+                // EINTR: keys went faster than the kernel could walk. EINVAL: an old kernel; ENOTSUPP (524): a map that cannot.
+                if status == -Int64(EINTR) { return nil }
                 if isFirst, [-Int64(EINVAL), -Int64(EOPNOTSUPP), -524, -Int64(EPERM)].contains(status) { return nil }
                 throw KernelError(call: "bpf(MAP_LOOKUP_BATCH)", errno: Int32(-status))
             }
@@ -49,7 +53,7 @@ extension KernelMap {
                     )
                 )
             }
-            if status < 0 { return result }
+            if status < 0 || result.count > limit { return result }
             position = next
             isFirst = false
         }

@@ -21,10 +21,9 @@ extension KernelMap {
         guard result >= 0 else { throw KernelError(call: "bpf(OBJ_GET)", errno: Int32(-result)) }
         let map = KernelMap(adopting: Int32(result), type: spec.type, keySize: spec.keySize, valueSize: spec.valueSize)
         let facts = try map.facts()
-        // Kernels round some sizes, as those of rings.
         let isSame =
             facts.type == spec.type.rawValue && facts.keySize == spec.keySize && facts.valueSize == spec.valueSize
-            && facts.maxEntries >= spec.maxEntries && facts.flags == spec.flags
+            && facts.maxEntries == spec.maxEntries && facts.flags == spec.flags
         guard isSame else {
             throw KernelError(
                 call: "another kind of map is pinned at \(path) (type \(facts.type), key \(facts.keySize) B, "

@@ -117,7 +117,10 @@ final class KernelMapHolder {
         let isArray = spec.type == .array || spec.type == .perCPUArray
         var result: [(key: [UInt8], value: [UInt8])] = []
         do throws(KernelError) {
-            if let all = try map.allEntries() { return isArray ? all.filter { $0.value.contains { $0 != 0 } } : all }
+            // Elements that come and go while it is read may be more than there is room for at once.
+            if let all = try map.allEntries(limit: 2 * spec.maxEntries) {
+                return isArray ? all.filter { $0.value.contains { $0 != 0 } } : all
+            }
             var key = try map.nextKey(nil)
             var visited = 0
             while let present = key, visited <= spec.maxEntries {
