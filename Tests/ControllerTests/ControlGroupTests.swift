@@ -149,6 +149,30 @@ struct ControlGroupTests {
         #expect(alone.lines == [try expected(groups.outer, [-11, -11, -11, -7])], "\(alone.errors)")
     }
 
+    /// The root has its number without a directory; other groups, and the root of a namespace, need one.
+    @Test func groupsWithoutADirectory() throws {
+        let place = try #require(Groups.place)
+        let words = try ubpfrun([])
+        func hidden(_ options: [String], _ script: String) -> [String] {
+            ["/usr/bin/unshare"] + options + ["/bin/sh", "-c", script + #" && exec "$@""#, "sh"] + words
+        }
+        let none = "\"under\":[-11,-11,-11,-7]}}}"
+        let root = try run(in: place, hidden(["-m"], "umount '\(place)'"))
+        #expect(root.lines == ["\"id\":1,\"ancestors\":[1,0,0,0]," + none], "\(root.errors)")
+        for command in [hidden(["-m"], "umount '\(place)'"), hidden(["-C", "-m"], "true")] {
+            let result = try run(in: groups.inner, command)
+            #expect(result.status == 66 && result.lines == [], "\(result.lines)")
+            #expect(result.errors.contains("error[U204]: the control group '/"), "\(result.errors)")
+        }
+        // In a namespace with a mount of its own levels begin at its root.
+        let own = try run(
+            in: groups.inner,
+            hidden(["-C", "-m"], "umount '\(place)' && mount -t cgroup2 none '\(place)'")
+        )
+        let id = try Groups.id(groups.inner)
+        #expect(own.lines == ["\"id\":\(id),\"ancestors\":[\(id),0,0,0]," + none], "\(own.errors)")
+    }
+
     @Test func elementsOfARunningSession() throws {
         let files = try #require(Files.shared)
         let worker = try Worker(files)

@@ -49,11 +49,20 @@ package enum ControlGroups {
     private static func groups(_ path: String, _ mounts: [Mount]) -> [UInt64]? {
         let names = path.split(separator: "/")
         let paths = (0...names.count).map { "/" + names.prefix($0).joined(separator: "/") }
+        // The number of the hierarchy's root, wherever it is mounted (fs/kernfs/dir.c, `kernfs_create_root`).
+        let root: UInt64 = isInFirstNamespace ? 1 : 0
         let ids = paths.map { path in
-            mounts.lazy.compactMap { directory(path, in: $0) }.compactMap { id(of: $0) }.first ?? (path == "/" ? 1 : 0)
+            mounts.lazy.compactMap { directory(path, in: $0) }.compactMap { id(of: $0) }.first
+                ?? (path == "/" ? root : 0)
         }
-        // The root's number (fs/kernfs/dir.c, `kernfs_create_root`) is 1 wherever it is mounted.
         return ids.last == 0 ? nil : ids
+    }
+
+    /// Whether paths begin at the hierarchy's root (include/linux/proc_ns.h, `PROC_CGROUP_INIT_INO`).
+    private static var isInFirstNamespace: Bool {
+        var status = stat()
+        // Kernels without such namespaces have no such file.
+        return unsafe stat("/proc/self/ns/cgroup", &status) != 0 || status.st_ino == 0xefff_fffb
     }
 
     /// Where a mount has a group.
