@@ -1,3 +1,4 @@
+import Glibc
 import Testing
 
 @testable import Cases
@@ -123,6 +124,19 @@ import Testing
             """
         )
         #expect(code == 0, "\(report)")
+    }
+
+    @Test(.enabled(if: geteuid() == 0, "the kernel runs programs for root only"))
+    func theKernelIsAnEngine() throws {
+        try workshop.write(
+            "object x.bpf.c\ncase marked\nrun marks packet=hex:000102030405060708090a0b0c0d0e0f1011\nctx == { mark: 19 }\n"
+                + "case short\nrun marks packet=hex:00\n",
+            "k.bpftest"
+        )
+        let (code, report) = try workshop.run([workshop.path("k.bpftest")]) { $0.engine = .kernel }
+        #expect(code == 1)
+        #expect(report.contains("ok   marked"), "\(report)")
+        #expect(report.contains("FAIL short") && report.contains("fewer than 14 bytes"), "\(report)")
     }
 
     @Test(arguments: [
