@@ -22,6 +22,13 @@ final class KernelEngine {
         init(_ program: consuming KernelProgram) { self.program = program }
     }
 
+    private final class LoadedTypes {
+        let btf: KernelBTF
+        init(_ btf: consuming KernelBTF) { self.btf = btf }
+    }
+
+    private var types: LoadedTypes?
+
     /// Whether this process may load programs.
     static var isAvailable: Bool { geteuid() == 0 }
 
@@ -130,7 +137,7 @@ final class KernelEngine {
         }
         var instructions = program.instructions
         let callsBack = instructions.contains { if case .loadFunction = $0.opcode { true } else { false } }
-        if callsBack { throw .notForKernel(program.name, "callbacks need types (func_info), and it is loaded without") }
+        let types = callsBack ? try functionTypes(program) : nil
         var arrays: [Int] = []
         for place in instructions.indices {
             switch instructions[place].opcode {
@@ -153,13 +160,25 @@ final class KernelEngine {
                     license: spec.license,
                     attachType: program.attachType,
                     name: program.name,
-                    externs: spec.externs.map(\.name)
+                    externs: spec.externs.map(\.name),
+                    functions: types
                 )
             )
         } catch { throw .kernel("the kernel refuses \(program.name)", error) }
         programs[index] = loaded
         for array in arrays { try fill(array) }
         return loaded
+    }
+
+    /// What the kernel wants to know of programs with callbacks.
+    private func functionTypes(_ program: ProgramSpec) throws(TestingError) -> FunctionTypes? {
+        if let types { return FunctionTypes(program, types: types.btf.descriptor) }
+        guard let own = spec.btf else { return nil }
+        do throws(KernelError) {
+            let loaded = LoadedTypes(try KernelBTF(own))
+            types = loaded
+            return FunctionTypes(program, types: loaded.btf.descriptor)
+        } catch { throw .kernel("types", error) }
     }
 
     private func map(_ index: Int) throws(TestingError) -> KernelMapCopy {
