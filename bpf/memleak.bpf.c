@@ -6,6 +6,8 @@
  * malloc + free, malloc on mmap, and none of that is the caller's. A block that is given back leaves `allocs` before the allocator
  * sees the call, so an address that another thread gets at once is never mistaken for the old block.
  *
+ * With --trace-kernel also what the kernel allocates for the process, in maps of its own.
+ *
  * Program and map names are those of bcc's memleak, so that one recipe attaches and reports both.
  */
 #include "vmlinux.h"
@@ -24,6 +26,12 @@ const volatile __u64 min_size = 0;
 const volatile __u64 max_size = (__u64)-1;
 const volatile __u64 sample_every_n = 1;
 const volatile __u64 stack_flags = BPF_F_USER_STACK;
+/* Times to the nanosecond, which cost more; the kernel gives programs on functions no others. */
+const volatile bool exact_time = false;
+
+/* The kernel's own allocations for the process, too; and the pages it takes, most of which are the process's memory or hold small ones. */
+const volatile bool trace_kernel = false;
+const volatile bool trace_pages = false;
 
 /* Allocations seen but not recorded, because `allocs` was full. */
 __u64 lost_allocs = 0;
@@ -33,9 +41,9 @@ __u64 sample_counter = 0;
 /* One outstanding allocation. */
 struct alloc_info {
 	__u64 size;
-	__u64 timestamp_ns;
+	__u64 timestamp_ns __attribute__((btf_decl_tag("time:ns")));
 	/* Negative: the errno of bpf_get_stackid(). */
-	__s32 stack_id;
+	__s32 stack_id __attribute__((btf_decl_tag("stack:user")));
 	__u32 padding;
 };
 
@@ -64,7 +72,7 @@ struct {
 	__uint(max_entries, OWN_CALLS);
 	__type(key, __u32);
 	__type(value, struct own_call);
-} own_calls SEC(".maps");
+} own_calls SEC(".maps") __attribute__((btf_decl_tag("hide")));
 
 /* For threads whose place is another's. */
 struct {
@@ -72,7 +80,7 @@ struct {
 	__uint(max_entries, MAX_THREADS);
 	__type(key, __u32);
 	__type(value, struct pending);
-} sizes SEC(".maps");
+} sizes SEC(".maps") __attribute__((btf_decl_tag("hide")));
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -170,8 +178,8 @@ static __always_inline int leave(struct pt_regs *ctx, __u64 address)
 		if (call->is_recorded) {
 			struct alloc_info info = {
 				.size = call->size,
-				/* As of the last timer tick; ages are told in milliseconds. */
-				.timestamp_ns = bpf_ktime_get_coarse_ns(),
+				/* Else as of the last timer tick; ages are told in milliseconds. */
+				.timestamp_ns = exact_time ? bpf_ktime_get_ns() : bpf_ktime_get_coarse_ns(),
 				.stack_id = bpf_get_stackid(ctx, &stack_traces, stack_flags),
 			};
 			if (bpf_map_update_elem(&allocs, &address, &info, BPF_ANY))
@@ -348,4 +356,173 @@ int BPF_UPROBE(munmap_enter, void *address, size_t size)
 		bpf_map_update_elem(&allocs, &key, &rest, BPF_ANY);
 	}
 	return 0;
+}
+
+/*
+ * The kernel's half: objects of kmalloc, of caches and of CPUs, that it allocates while a watched process runs, interrupts
+ * included. Whoever gives one back, it is no longer outstanding; nor is it where somebody else is given the same address, as there are
+ * ways to free many at once that no tracepoint sees.
+ */
+#define MAX_KERNEL_ALLOCATIONS (1 << 18)
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, __u8);
+} watched SEC(".maps") __attribute__((btf_decl_tag("processes"))) __attribute__((btf_decl_tag("hide")));
+
+/* Made in full at once: these programs run inside of allocations. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_KERNEL_ALLOCATIONS);
+	__type(key, __u64);
+	__type(value, struct alloc_info);
+} kernel_allocs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_STACK_TRACE);
+	__uint(max_entries, MAX_STACKS);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, PERF_MAX_STACK_DEPTH * sizeof(__u64));
+} kernel_stack_traces SEC(".maps");
+
+/* How many found `kernel_allocs` full. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} kernel_lost SEC(".maps");
+
+static __always_inline int kernel_took(void *ctx, __u64 address, __u64 size)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32, first = 0;
+	if (!address)
+		return 0;
+	if (!bpf_map_lookup_elem(&watched, &tgid) || size < min_size || size > max_size) {
+		bpf_map_delete_elem(&kernel_allocs, &address);
+		return 0;
+	}
+	struct alloc_info info = {
+		.size = size,
+		.timestamp_ns = bpf_ktime_get_ns(),
+		.stack_id = bpf_get_stackid(ctx, &kernel_stack_traces, 0),
+	};
+	if (bpf_map_update_elem(&kernel_allocs, &address, &info, BPF_ANY)) {
+		__u64 *lost = bpf_map_lookup_elem(&kernel_lost, &first);
+		if (lost)
+			__sync_fetch_and_add(lost, 1);
+	}
+	return 0;
+}
+
+static __always_inline int kernel_gave_back(__u64 address)
+{
+	if (address)
+		bpf_map_delete_elem(&kernel_allocs, &address);
+	return 0;
+}
+
+/* Contexts of the tracepoints; the fields lie elsewhere in the kernel. */
+struct trace_event_raw_kmalloc {
+	struct trace_entry ent;
+	unsigned long call_site;
+	const void *ptr;
+	unsigned long bytes_req, bytes_alloc;
+} __attribute__((preserve_access_index));
+
+struct trace_event_raw_kmem_cache_alloc {
+	struct trace_entry ent;
+	unsigned long call_site;
+	const void *ptr;
+	unsigned long bytes_req, bytes_alloc;
+} __attribute__((preserve_access_index));
+
+struct trace_event_raw_kfree {
+	struct trace_entry ent;
+	unsigned long call_site;
+	const void *ptr;
+} __attribute__((preserve_access_index));
+
+struct trace_event_raw_kmem_cache_free {
+	struct trace_entry ent;
+	unsigned long call_site;
+	const void *ptr;
+} __attribute__((preserve_access_index));
+
+struct trace_event_raw_percpu_alloc_percpu {
+	struct trace_entry ent;
+	unsigned long call_site;
+	void *ptr;
+	unsigned long bytes_alloc;
+} __attribute__((preserve_access_index));
+
+struct trace_event_raw_percpu_free_percpu {
+	struct trace_entry ent;
+	void *ptr;
+} __attribute__((preserve_access_index));
+
+struct trace_event_raw_mm_page_alloc {
+	struct trace_entry ent;
+	unsigned long pfn;
+	unsigned int order;
+} __attribute__((preserve_access_index));
+
+struct trace_event_raw_mm_page_free {
+	struct trace_entry ent;
+	unsigned long pfn;
+} __attribute__((preserve_access_index));
+
+SEC("tp/kmem/kmalloc")
+int on_kmalloc(struct trace_event_raw_kmalloc *ctx)
+{
+	return kernel_took(ctx, (__u64)ctx->ptr, ctx->bytes_alloc);
+}
+
+SEC("tp/kmem/kfree")
+int on_kfree(struct trace_event_raw_kfree *ctx)
+{
+	return kernel_gave_back((__u64)ctx->ptr);
+}
+
+SEC("tp/kmem/kmem_cache_alloc")
+int on_cache_alloc(struct trace_event_raw_kmem_cache_alloc *ctx)
+{
+	return kernel_took(ctx, (__u64)ctx->ptr, ctx->bytes_alloc);
+}
+
+SEC("tp/kmem/kmem_cache_free")
+int on_cache_free(struct trace_event_raw_kmem_cache_free *ctx)
+{
+	return kernel_gave_back((__u64)ctx->ptr);
+}
+
+/* Offsets into the memory of each CPU, not addresses: odd here, which no address is. */
+SEC("tp/percpu/percpu_alloc_percpu")
+int on_percpu_alloc(struct trace_event_raw_percpu_alloc_percpu *ctx)
+{
+	return ctx->ptr ? kernel_took(ctx, (__u64)ctx->ptr | 1, ctx->bytes_alloc) : 0;
+}
+
+SEC("tp/percpu/percpu_free_percpu")
+int on_percpu_free(struct trace_event_raw_percpu_free_percpu *ctx)
+{
+	return ctx->ptr ? kernel_gave_back((__u64)ctx->ptr | 1) : 0;
+}
+
+/* Pages by their place in the machine's memory, which is no address of the kernel's. */
+SEC("tp/kmem/mm_page_alloc")
+int on_page_alloc(struct trace_event_raw_mm_page_alloc *ctx)
+{
+	unsigned long pfn = ctx->pfn;
+	if (!trace_pages || pfn == (unsigned long)-1)
+		return 0;
+	return kernel_took(ctx, (__u64)pfn << 12, 4096ull << (ctx->order & 63));
+}
+
+SEC("tp/kmem/mm_page_free")
+int on_page_free(struct trace_event_raw_mm_page_free *ctx)
+{
+	return trace_pages ? kernel_gave_back((__u64)ctx->pfn << 12) : 0;
 }

@@ -52,7 +52,7 @@ struct Conversation {
         switch message.kind {
         case CSESSION_SESSION.rawValue:
             return attach(plan: 0) { () throws(AgentError) in
-                try openSession(descriptors, of: self)
+                try openSession(&descriptors, of: self)
             }
         case CSESSION_MORE.rawValue:
             let identifier = message.value

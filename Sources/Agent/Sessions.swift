@@ -5,35 +5,30 @@ import Runtime
 
 /// Descriptors of a message; -1 where there is none.
 struct Descriptors {
-    private var numbers: (Int32, Int32, Int32, Int32) = (-1, -1, -1, -1)
+    fileprivate var files = cpatch_descriptors()
 
-    var first: Int32 { numbers.0 }
-    var second: Int32 { numbers.1 }
-    var third: Int32 { numbers.2 }
-    var fourth: Int32 { numbers.3 }
+    var first: Int32 { files.number.0 }
+    var second: Int32 { files.number.1 }
+    var third: Int32 { files.number.2 }
+    var fourth: Int32 { files.number.3 }
 
     /// Waits for a message, until `deadline` where one is given; 0 or -errno.
     mutating func receive(_ message: inout csession_message, from socket: Int32, until deadline: UInt64? = nil) -> Int32
     {
-        unsafe withUnsafeMutableBytes(of: &numbers) { raw in
+        unsafe withUnsafeMutableBytes(of: &files) { raw in
             guard let base = unsafe raw.baseAddress?.assumingMemoryBound(to: Int32.self) else { return Int32(-1) }
             guard let deadline else { return unsafe cpatch_receive(socket, &message, base) }
             return unsafe cpatch_receive_until(socket, &message, base, deadline)
         }
     }
 
-    func close() {
-        if first >= 0 { cpatch_close(first) }
-        if second >= 0 { cpatch_close(second) }
-        if third >= 0 { cpatch_close(third) }
-        if fourth >= 0 { cpatch_close(fourth) }
-    }
+    mutating func close() { unsafe cpatch_close_all(&files) }
 }
 
 /// Maps and checks a session, patches every site of its plan or none; the number of sites.
 ///
 /// It ends with the conversation, or by `closeSession`.
-func openSession(_ files: Descriptors, of conversation: Conversation) throws(AgentError) -> UInt64 {
+func openSession(_ files: inout Descriptors, of conversation: Conversation) throws(AgentError) -> UInt64 {
     cruntime_find_namespace()
     guard files.first >= 0, files.second >= 0, files.third >= 0 else { throw AgentError(.descriptors) }
     guard let session = unsafe freeEntry() else { throw AgentError(.sessions) }
@@ -41,7 +36,7 @@ func openSession(_ files: Descriptors, of conversation: Conversation) throws(Age
     unsafe session.pointee = cpatch_session()
     unsafe session.pointee.watch.socket = -1
     do throws(AgentError) {
-        try unsafe map(files, into: session)
+        try unsafe map(&files, into: session)
         unsafe cpatch_watch_open(&session.pointee.watch, files.fourth)
         unsafe session.pointee.socket = conversation.endsSessions ? conversation.socket : -1
         let view = unsafe sessionView(session)
@@ -310,7 +305,7 @@ private func preparePresence() throws(AgentError) {
     }
 }
 
-private func map(_ files: Descriptors, into session: UnsafeMutablePointer<cpatch_session>) throws(AgentError) {
+private func map(_ files: inout Descriptors, into session: UnsafeMutablePointer<cpatch_session>) throws(AgentError) {
     guard let image = unsafe cpatch_map(files.first, 0, &session.pointee.image_size) else {
         throw AgentError(.mapping)
     }
@@ -328,6 +323,8 @@ private func map(_ files: Descriptors, into session: UnsafeMutablePointer<cpatch
     } catch {
         throw AgentError(.session)
     }
+    let failed = unsafe cpatch_map_arrays(image, shared, &files.files)
+    if failed < 0 { throw AgentError(.mapping, code: -failed) }
     let header = unsafe view.header
     unsafe session.pointee.owner = UnsafeRawPointer(shared + Int(CPATCH_OWNER_OFFSET)).assumingMemoryBound(
         to: UInt32.self

@@ -66,6 +66,27 @@ uint8_t *cpatch_map(int32_t descriptor, int32_t writable, uint64_t *size) {
     return (uint8_t *)got;
 }
 
+int32_t cpatch_map_arrays(const uint8_t *image, uint8_t *shared, struct cpatch_descriptors *files) {
+    const struct csession_image *header = (const struct csession_image *)image;
+    const struct csession_map *map = (const struct csession_map *)(image + header->maps_offset);
+    for (uint32_t left = header->map_count; left > 0; left--, map++) {
+        if (map->kernel == 0 || map->storage != CSESSION_STORAGE_SHARED) continue;
+        int64_t got = cruntime_syscall(
+            SYS_mmap, (int64_t)(shared + map->values_offset), (int64_t)map->values_size, PROT_READ | PROT_WRITE,
+            MAP_SHARED | MAP_FIXED, files->number[3], 0);
+        if (got < 0 && got > -4096) return (int32_t)got;
+        // A mapping needs no descriptor.
+        CALL(SYS_close, files->number[3], 0, 0);
+        for (uint32_t i = 3; i < CPATCH_DESCRIPTORS; i++) files->number[i] = i + 1 < CPATCH_DESCRIPTORS ? files->number[i + 1] : -1;
+    }
+    return 0;
+}
+
+void cpatch_close_all(const struct cpatch_descriptors *files) {
+    for (uint32_t i = 0; i < CPATCH_DESCRIPTORS; i++)
+        if (files->number[i] >= 0) CALL(SYS_close, files->number[i], 0, 0);
+}
+
 // ---- Code bytes ----
 
 int32_t cpatch_write_code(uint64_t address, const uint8_t *bytes, uint64_t size) {
@@ -208,7 +229,7 @@ int32_t cpatch_send(int32_t socket, const struct csession_message *message) {
 int32_t cpatch_receive(int32_t socket, struct csession_message *message, int32_t *descriptors) {
     union {
         struct cmsghdr header;
-        char space[CMSG_SPACE(8 * sizeof(int))];
+        char space[CMSG_SPACE(CPATCH_DESCRIPTORS * sizeof(int))];
     } control;
     struct iovec part = {message, sizeof *message};
     struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};

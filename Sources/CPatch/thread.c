@@ -169,8 +169,12 @@ uint32_t cpatch_quiesce_within(uint64_t nanoseconds) {
 int32_t cpatch_adopt_child(void) {
     volatile uint64_t *present = cpatch_the_process.present;
     uint64_t wiped = 0;
-    // The child of a follow is alone at first; should it have made threads already, one of them does this.
-    if (!__atomic_compare_exchange_n(present, &wiped, 2, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) return *present == 1;
+    // The child of a follow is alone at first; should it have made threads already, one of them does this, and the others wait: their hits count.
+    // Not for ever: one may be a signal handler on that very thread.
+    if (!__atomic_compare_exchange_n(present, &wiped, 2, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+        for (int i = 0; *present == 2 && i < 1000; i++) cruntime_yield();
+        return *present == 1;
+    }
     cpatch_the_process.pid = id(SYS_getpid);
     // Its parent is of another PID namespace: that made it after unshare or setns. A filter for system calls may be in force, so
     // nobody else asks what the namespace is.

@@ -128,13 +128,16 @@ struct RunCommand: ParsableCommand {
     )
     var event: [String] = []
 
-    @Option(help: "Where uprobe programs run: user (in the process) or kernel.")
+    @Option(help: "Where uprobe programs run: user (in the process), kernel, or auto (in the process where possible).")
     var backend: String?
 
     @Option(
         help: ArgumentHelp("Types of another kernel for CO-RE, as /sys/kernel/btf/vmlinux is.", valueName: "file")
     )
     var btf: String?
+
+    @Flag(help: "Run the workload with both backends and say how the maps differ.")
+    var compareBackends = false
 
     @Option(name: .customLong("helper-socket"), help: .private)
     var helperSocket: Int32?
@@ -171,11 +174,12 @@ struct RunCommand: ParsableCommand {
         run.followsExec = followsExec
         run.types = btf
         if let backend {
-            guard backend == "user" || backend == "kernel" else {
-                leave(.badOption("--backend", value: backend, expects: "user or kernel"))
+            guard let known = RunOptions.Backend(rawValue: backend) else {
+                leave(.badOption("--backend", value: backend, expects: "user, kernel or auto"))
             }
-            run.usesKernel = backend == "kernel"
+            run.backend = known
         }
+        run.comparesBackends = compareBackends
         if let format {
             guard let known = OutputFormat(rawValue: format) else {
                 leave(.badOption("--format", value: format, expects: "text or json"))

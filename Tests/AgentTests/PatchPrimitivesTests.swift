@@ -94,11 +94,11 @@ import Testing
         message.pid = 77
         #expect(cpatch_send(pair[0], &message) == 0)
         var received = csession_message()
-        var descriptors: [Int32] = [0, 0, 0, 0]
+        var descriptors = [Int32](repeating: 0, count: Int(CPATCH_DESCRIPTORS))
         #expect(cpatch_receive(pair[1], &received, &descriptors) == 0)
         #expect(received.kind == CSESSION_HELLO.rawValue)
         #expect(received.pid == 77)
-        #expect(descriptors == [-1, -1, -1, -1])
+        #expect(descriptors == [Int32](repeating: -1, count: descriptors.count))
         shutdown(pair[0], Int32(SHUT_RDWR))
         #expect(cpatch_receive(pair[1], &received, &descriptors) == -EPIPE)
     }

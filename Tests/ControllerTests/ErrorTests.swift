@@ -48,7 +48,7 @@ import Testing
         Case("memleak -- no-such-command", .commandNotFound, "it is in no directory of PATH"),
         Case("memleak -- @/missing", .commandNotFound, "there is no such file"),
         Case("memleak -- @/script", .commandNotFound, "cannot run the script"),
-        Case("memleak -- @/static", .staticTarget, "statically linked"),
+        Case("memleak --backend user -- @/static", .staticTarget, "statically linked"),
         Case("memleak -- @/narrow", .otherArchitecture, "32-bit"),
         Case("memleak -- @", .cannotExecute, "it is a directory"),
         Case("memleak -- @/text.o", .cannotExecute, "chmod +x"),
@@ -80,7 +80,7 @@ import Testing
         Case("@/helper.bpf.c -- true", .unsupportedHelper, "bpf_override_return"),
         Case("@/bad.bpf.c -- true", .compilationFailed, "does not compile"),
         Case("@/own.bpf.c -- true", .compilerMissing, "no clang", ["UBPF_CLANG": "/nonexistent/clang"]),
-        Case("@/inner.bpf.c -- true", .unsupportedMap, "DEVMAP"),
+        Case("@/inner.bpf.c --backend user -- true", .unsupportedMap, "DEVMAP"),
         Case("memleak -o /nonexistent/report -- true", .outputFailed, "No such file or directory"),
     ]
 
@@ -110,7 +110,8 @@ import Testing
         (.kernelSkipped(["on_exec"]), .kernelProgram), (.noKprobes("p", function: "f", substitute: nil), .noKprobes),
         (.noTrampolines("p", function: "f", substitute: "a/b"), .noTrampolines),
         (.kernelRefused("p", reason: "R1 !read_ok", place: nil, source: nil), .kernelRefused),
-        (.noTracepoint("p", name: "a/b", near: "a/c"), .noTracepoint), (.sharedMap("p", map: "m"), .sharedMap),
+        (.noTracepoint("p", name: "a/b", near: "a/c"), .noTracepoint),
+        (.sharedMap("p", map: "m", type: "hash"), .sharedMap),
         (.kernelAttachFailed("p", section: "s", "why"), .kernelAttachFailed),
         (.kernelMapFailed("m", "why"), .kernelMapFailed), (.noTraceFiles("what", "why"), .noTraceFiles),
         (.noKernelHook("p", section: "s", why: "why"), .noKernelHook), (.untypedRecords("events"), .untypedRecords),

@@ -230,7 +230,7 @@ struct KernelRunTests {
         #expect(both.status == 3)
         let names = try records(both.output, "map").compactMap { $0["name"] as? String }
         #expect(Set(names) == ["mallocs", "exits"])
-        let shared = try run([files.directory + "/shared.bpf.c", "--", files.directory + "/leak"])
+        let shared = try run([files.directory + "/shared.bpf.c", "--backend", "user", "--", files.directory + "/leak"])
         #expect(shared.status == 3)
         #expect(shared.errors.contains("warning[U408]: kernel program 'on_exit' is left out: it shares map 'counts'"))
         let moved = try run([

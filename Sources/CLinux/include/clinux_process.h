@@ -35,9 +35,15 @@ struct clinux_child {
     const char *_Nonnull path;
     char *_Nullable const *_Nonnull arguments;    // NULL-terminated
     char *_Nullable const *_Nonnull environment;  // NULL-terminated
-    int32_t inherited;   // descriptor that survives the exec, or -1
-    int32_t pid;         // out
-    int32_t pidfd;       // out
+    int32_t inherited;  // descriptor that survives the exec, or -1
+};
+
+/// A child that waits before its exec.
+struct clinux_held {
+    int32_t pid;
+    int32_t pidfd;
+    int32_t gate;    // what it waits for
+    int32_t report;  // where it says that the exec failed
 };
 
 /// Whether a number is that of an open descriptor.
@@ -47,9 +53,13 @@ int32_t clinux_is_open(int32_t fd);
 /// session's socket perhaps, would be standard output. A child that is started has them closed again.
 void clinux_keep_standard(void);
 
-/// Starts a child with the signal mask and SIGPIPE and SIGXFSZ dispositions that this process was started with. An exec that fails is
-/// reported as -errno and leaves no child.
-int32_t clinux_spawn(struct clinux_child *_Nonnull child);
+/// Makes a child with the signal mask and SIGPIPE and SIGXFSZ dispositions that this process was started with, which waits before its
+/// exec; 0 or -errno. It calls no function any more, so that none is seen by probes which it is given meanwhile.
+int32_t clinux_hold(const struct clinux_child *_Nonnull child, struct clinux_held *_Nonnull held);
+/// Lets it exec. A failure is reported as -errno and leaves no child.
+int32_t clinux_release(const struct clinux_held *_Nonnull held);
+/// Ends a child that waits.
+void clinux_abandon(const struct clinux_held *_Nonnull held);
 
 /// Remembers the signal mask, blocks SIGINT, SIGTERM, SIGCHLD and SIGUSR1, ignores SIGPIPE and SIGXFSZ, and opens a signalfd.
 int32_t clinux_signals(void);

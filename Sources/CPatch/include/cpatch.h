@@ -409,8 +409,16 @@ uint32_t cpatch_thread_count(void);
 
 /// Sends a message; 0 or -errno.
 int32_t cpatch_send(int32_t socket, const struct csession_message *_Nonnull message);
-enum { CPATCH_DESCRIPTORS = 4 };
-/// Waits for a message with up to four descriptors; 0 or -errno (-EPIPE when the peer is gone).
+enum { CPATCH_DESCRIPTORS = 20 };
+/// Descriptors of a message; -1 where there is none.
+struct cpatch_descriptors {
+    int32_t number[CPATCH_DESCRIPTORS];
+};
+void cpatch_close_all(const struct cpatch_descriptors *_Nonnull files);
+/// Puts the kernel's memory where a session has the values of arrays that the kernel has too. Their descriptors, from the fourth on, are
+/// taken out of `files`: the fourth is then the one behind them. 0 or -errno.
+int32_t cpatch_map_arrays(const uint8_t *_Nonnull image, uint8_t *_Nonnull shared, struct cpatch_descriptors *_Nonnull files);
+/// Waits for a message with its descriptors; 0 or -errno (-EPIPE when the peer is gone).
 int32_t cpatch_receive(int32_t socket, struct csession_message *_Nonnull message, int32_t *_Nonnull descriptors);
 /// Maps all of a descriptor shared; its size in `size`, or null.
 uint8_t *_Nullable cpatch_map(int32_t descriptor, int32_t writable, uint64_t *_Nonnull size);

@@ -123,7 +123,8 @@ struct csession_map {
     uint32_t shape;           // maps of the same shape may stand for one another inside a map of maps
     uint32_t inner_shape;     // maps of maps: the shape of the maps inside; else 0
     uint32_t lock;            // hash maps and arrays: 1 + the offset of the struct bpf_spin_lock in a value; 0: there is none
-    uint32_t unused;
+    uint32_t kernel;          // arrays that programs in the kernel use too: 1 + the controller's descriptor of the kernel's map, whose
+                              // memory the values are, in pages of their own; else 0
     char name[32];            // NUL-terminated
 };
 
@@ -232,7 +233,7 @@ struct csession_shared {
 // Messages on the session's socket; fixed size, one datagram each (SOCK_SEQPACKET).
 enum csession_message_kind {
     CSESSION_HELLO = 1,     // agent → controller: ready; value = threads of the process; waits for what is asked of it
-    CSESSION_SESSION = 2,   // controller → agent: three descriptors attached (image, shared, plan); a fourth is the loader's socket
+    CSESSION_SESSION = 2,   // controller → agent: descriptors attached: image, shared, plan, those of the maps with `kernel`, the loader's socket
     CSESSION_REFUSED = 3,   // controller → agent: go on without probes
     CSESSION_ATTACHED = 4,  // agent → controller: answer to SESSION and PLAN; value = number of sites patched
     CSESSION_EXITING = 5,   // agent → controller: exit handlers run; waits for the peer to close

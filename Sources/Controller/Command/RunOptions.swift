@@ -41,8 +41,18 @@ package struct RunOptions: Equatable, Sendable {
     package var events: [EventChoice] = []
     /// A file with the types of another kernel, for CO-RE.
     package var types: String?
-    /// Uprobe programs run in the kernel, not in the process.
-    package var usesKernel = false
+    /// Where programs on functions of processes run.
+    package var backend = Backend.auto
+
+    /// The same workload in the process and in the kernel, and how the maps differ.
+    package var comparesBackends = false
+
+    package enum Backend: String, CaseIterable, Sendable {
+        /// In the process, unless that is not possible.
+        case auto
+        case user
+        case kernel
+    }
 
     package init() {}
 
@@ -89,6 +99,12 @@ package struct RunOptions: Equatable, Sendable {
     package func check() throws(Failure) {
         if !pids.isEmpty, !command.isEmpty {
             throw .usage("either -p PID or -- COMMAND, not both")
+        }
+        if comparesBackends, command.isEmpty, pids.isEmpty || duration == nil {
+            throw .usage(
+                "--compare-backends runs a workload twice",
+                help: "ubpfrun OBJECT --compare-backends -- COMMAND, or -p PID -d SECONDS"
+            )
         }
         if let interval, !(interval > 0 && interval.isFinite) {
             throw .badOption("--interval", value: "\(interval)", expects: "seconds, more than 0")

@@ -6,26 +6,43 @@ package import Loader
 package struct Inspection {
     private let object: ObjectSpec
 
-    package init(_ object: ObjectSpec) { self.object = object }
+    /// Where programs and maps are, of objects with programs for processes and for the kernel.
+    private let placement: Placement?
+
+    package init(_ object: ObjectSpec) {
+        self.object = object
+        var user: [Int] = []
+        var kernel: [Int] = []
+        for (index, program) in object.programs.enumerated() {
+            switch program.attach {
+            case .uprobe, .usdt: user.append(index)
+            case .kernel, .none(hook: "perf_event"): kernel.append(index)
+            case .none: break
+            }
+        }
+        placement = user.isEmpty || kernel.isEmpty ? nil : Placement(object, user: user, kernel: kernel)
+    }
 
     /// Programs, maps, options and notes, for people.
     package var text: String {
         var lines = ["\(object.name): licence \(object.license.isEmpty ? "none" : object.license)"]
         lines.append("programs:")
-        for program in object.programs {
+        for (index, program) in object.programs.enumerated() {
             lines.append(
                 "  \(aligned(program.name, to: 24)) SEC(\"\(program.section)\")  \(program.type.name), "
                     + "\(counted(program.instructions.count, "instruction"))"
                     + (program.relocations.isEmpty
                         ? "" : ", \(counted(program.relocations.count, "CO-RE relocation"))")
+                    + (reason(index).map { ", in the kernel for map '\($0)'" } ?? "")
             )
         }
         lines.append("maps:")
-        for map in object.maps {
+        for (index, map) in object.maps.enumerated() {
             lines.append(
                 "  \(aligned(map.name, to: 24)) \(map.type.name), key \(map.keySize) B, value \(map.valueSize) B, "
                     + "max_entries \(map.maxEntries)"
                     + (map.isReadOnly ? ", read-only" : "")
+                    + (placement?.homes[index].map { ", \($0.text)" } ?? "")
             )
         }
         if let recipe = Recipe.matching(object) { lines.append("recipe: \(recipe.name)") }
@@ -42,19 +59,20 @@ package struct Inspection {
             root.member("license", object.license)
             root.key("programs")
             root.array { list in
-                for program in object.programs {
+                for (index, program) in object.programs.enumerated() {
                     list.object { entry in
                         entry.member("name", program.name)
                         entry.member("section", program.section)
                         entry.member("type", program.type.name)
                         entry.member("instructions", program.instructions.count)
                         entry.member("core_relocations", program.relocations.count)
+                        if let reason = reason(index) { entry.member("in_kernel_for", reason) }
                     }
                 }
             }
             root.key("maps")
             root.array { list in
-                for map in object.maps {
+                for (index, map) in object.maps.enumerated() {
                     list.object { entry in
                         entry.member("name", map.name)
                         entry.member("type", map.type.name)
@@ -62,6 +80,7 @@ package struct Inspection {
                         entry.member("value_size", map.valueSize)
                         entry.member("max_entries", map.maxEntries)
                         entry.member("read_only", map.isReadOnly)
+                        if let home = placement?.homes[index] { entry.member("home", home.rawValue) }
                     }
                 }
             }
@@ -81,6 +100,9 @@ package struct Inspection {
         }
         return writer.text
     }
+
+    /// The map for which a program on a function runs in the kernel.
+    private func reason(_ program: Int) -> String? { placement?.moved[program].map { object.maps[$0].name } }
 
     /// The instructions in the kernel's notation, with the source lines they come from.
     package func disassembly(of name: String?) throws(Failure) -> String {
@@ -114,6 +136,18 @@ package struct Inspection {
             }
         }
         return lines.joined(separator: "\n")
+    }
+}
+
+extension Placement.Home {
+    fileprivate var text: String {
+        switch self {
+        case .process: "in the process"
+        case .kernel: "in the kernel"
+        case .mapped: "in the kernel, mapped into the process"
+        case .copies: "a copy in each"
+        case .streams: "one in each, one stream"
+        }
     }
 }
 

@@ -13,10 +13,18 @@ final class KernelLinkHolder {
 
 /// Attaches loaded programs to what their sections name.
 final class KernelAttaching {
-    let pids: [Int32]
+    /// The processes that uprobes are for; all where it is empty.
+    var processes: [Process]
     /// What a run with -v says.
     private let note: (String) -> Void
     private var trace: TraceHolder?
+
+    /// A process, and where its files are found.
+    struct Process {
+        var pid: Int32
+        /// The program that it is about to become, where it does not have its modules yet.
+        var program: String?
+    }
 
     final class TraceHolder {
         let files: TraceFiles
@@ -27,9 +35,8 @@ final class KernelAttaching {
     /// Samples a second that `SEC("perf_event")` gets, as profilers take them: not in step with timers.
     private static let frequency: UInt64 = 99
 
-    /// `pids` are the processes that uprobes are for; all where it is empty.
     init(pids: [Int32], note: @escaping (String) -> Void) {
-        self.pids = pids
+        processes = pids.map { Process(pid: $0) }
         self.note = note
     }
 

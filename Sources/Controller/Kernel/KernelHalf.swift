@@ -18,6 +18,11 @@ package final class KernelHalf {
     private var maps: [Int: KernelMapHolder] = [:]
     private var programs: [Int: KernelProgramHolder] = [:]
     private var links: [(program: Int, links: [KernelLinkHolder])] = []
+    /// Programs on functions of processes that have not been started yet.
+    private var waiting: [AttachRequest] = []
+    private var attached: Set<Int32> = []
+    /// Maps that programs in the process use.
+    private let inProcess: Set<Int>
     private var streams: KernelStreams?
     private var output: KernelOutput?
 
@@ -36,23 +41,27 @@ package final class KernelHalf {
     ) throws(Failure) -> KernelHalf? {
         let wanted = plan.kernelPrograms + Set(plan.kernelRequests.map(\.program)).sorted()
         guard !wanted.isEmpty else { return nil }
+        if !plan.kernelRequests.isEmpty, options.followsFork || options.followsExec {
+            throw .followsNobody(plan.kernelRequests)
+        }
         guard Self.isPermitted else {
             let warning = Failure.kernelSkipped(wanted.map { object.programs[$0].name })
             if options.isStrict || plan.requests.isEmpty { throw warning }
             messages.warning(warning)
             return nil
         }
-        let half = KernelHalf(object, options, messages)
+        let half = KernelHalf(object, plan, options, messages)
         try half.load(wanted, plan)
-        return half.links.isEmpty ? nil : half
+        return half.links.isEmpty && half.waiting.isEmpty ? nil : half
     }
 
-    private init(_ object: ObjectSpec, _ options: RunOptions, _ messages: Messages) {
+    private init(_ object: ObjectSpec, _ plan: AttachPlan, _ options: RunOptions, _ messages: Messages) {
         self.object = object
         self.options = options
         self.messages = messages
         types = HeldTypes(object.btf) { messages.detail("the kernel does not take the object's types: \($0)") }
         attaching = KernelAttaching(pids: options.pids) { messages.detail($0) }
+        inProcess = object.mapsUsed(by: plan.requests.map(\.program))
     }
 
     /// Whether a program that does nothing is taken; capabilities alone do not say (sysctls, seccomp, security modules).
@@ -69,13 +78,14 @@ package final class KernelHalf {
     // MARK: Loading
 
     private func load(_ wanted: [Int], _ plan: AttachPlan) throws(Failure) {
-        let user = maps(usedBy: object.programs(reachedFrom: plan.requests.map(\.program)))
         var refusals: [Failure] = []
+        // Whose process is to come: a command's, or that of a program that started us.
+        let isEarly = !options.command.isEmpty || options.helperSocket != nil
         for index in wanted {
             do throws(Failure) {
-                try run(index, plan, sharing: user)
+                try run(index, plan, isEarly: isEarly)
             } catch {
-                let replaced = try replace(index, plan, sharing: user)
+                let replaced = try replace(index, plan)
                 if replaced {
                     messages.detail(error.text(as: "note"))
                     continue
@@ -86,10 +96,11 @@ package final class KernelHalf {
         }
         links.removeAll { $0.links.isEmpty }
         // With nothing left, the last one is the run's error.
-        let isFatal = links.isEmpty && plan.requests.isEmpty
+        let isFatal = links.isEmpty && waiting.isEmpty && plan.requests.isEmpty
         for refusal in isFatal ? refusals.dropLast() : refusals[...] { messages.warning(refusal) }
         if isFatal { throw refusals.last ?? Failure.nothingToAttach(object.name) }
         try fillProgramArrays()
+        for pid in options.pids { try name(pid) }
         let prints = programs.values.contains { holder in
             // bpf_trace_printk, bpf_trace_vprintk
             holder.spec.instructions.contains { $0.opcode == .callHelper && ($0.imm == 6 || $0.imm == 177) }
@@ -101,25 +112,50 @@ package final class KernelHalf {
         }
     }
 
-    /// Loads and attaches one program.
-    private func run(_ index: Int, _ plan: AttachPlan, sharing user: Set<Int>) throws(Failure) {
+    /// Loads one program and attaches it, unless its process is to come.
+    private func run(_ index: Int, _ plan: AttachPlan, isEarly: Bool) throws(Failure) {
         try KernelAttaching.check(object.programs[index])
-        try check(index, sharing: user)
+        try check(index)
         for reached in object.programs(reachedFrom: [index]) { try load(reached) }
         let places = plan.kernelRequests.filter { $0.program == index }
         guard let holder = programs[index] else { return }
-        links.append((index, try attaching.attach(holder, places: places)))
+        if isEarly, !places.isEmpty {
+            waiting += places
+        } else {
+            links.append((index, try attaching.attach(holder, places: places)))
+        }
+    }
+
+    /// Attaches programs to functions of a process that has not run yet.
+    func attach(to process: KernelAttaching.Process) throws(Failure) {
+        // A program that a process executes is still that process.
+        guard attached.insert(process.pid).inserted else { return }
+        try name(process.pid)
+        guard !waiting.isEmpty else { return }
+        attaching.processes = [process]
+        var refusals: [Failure] = []
+        for program in Set(waiting.map(\.program)).sorted() {
+            guard let holder = programs[program] else { continue }
+            do throws(Failure) {
+                let made = try attaching.attach(holder, places: waiting.filter { $0.program == program })
+                if !made.isEmpty { links.append((program, made)) }
+            } catch {
+                if options.isStrict { throw error }
+                refusals.append(error)
+            }
+        }
+        if links.isEmpty, inProcess.isEmpty, let last = refusals.popLast() { throw last }
+        for refusal in refusals { messages.warning(refusal) }
     }
 
     /// Runs the programs tagged `instead-of:NAME` of a program that was refused; whether there are any, and all run.
-    private func replace(_ refused: Int, _ plan: AttachPlan, sharing user: Set<Int>) throws(Failure) -> Bool {
+    private func replace(_ refused: Int, _ plan: AttachPlan) throws(Failure) -> Bool {
         let name = object.programs[refused].name
-        let names = object.btf.map { ObjectTags($0).names(tagged: "instead-of:\(name)", .function, in: $0) } ?? []
-        let substitutes = object.programs.indices.filter { names.contains(object.programs[$0].name) }
+        let substitutes = object.substitutes(for: refused)
         if substitutes.isEmpty { return false }
         let before = links.count
         for index in substitutes where !links.contains(where: { $0.program == index }) {
-            do throws(Failure) { try run(index, plan, sharing: user) } catch {
+            do throws(Failure) { try run(index, plan, isEarly: false) } catch {
                 messages.detail(error.text(as: "note"))
                 // All or none of them.
                 links.removeLast(links.count - before)
@@ -128,6 +164,15 @@ package final class KernelHalf {
             messages.detail("program '\(object.programs[index].name)' runs instead of '\(name)'")
         }
         return true
+    }
+
+    /// Puts a process into the maps that are tagged to have those of the run.
+    private func name(_ process: Int32) throws(Failure) {
+        guard let btf = object.btf else { return }
+        let names = ObjectTags(btf).names(tagged: "processes", .variable, in: btf)
+        for holder in maps.values where names.contains(holder.spec.name) {
+            try holder.set(Int(process), to: [1] + [UInt8](repeating: 0, count: max(0, holder.spec.valueSize - 1)))
+        }
     }
 
     private func load(_ index: Int) throws(Failure) {
@@ -149,6 +194,7 @@ package final class KernelHalf {
         guard maps[index] == nil else { return }
         var spec = object.maps[index]
         try KernelConfiguration.fill(&spec, of: program)
+        if isMapped(index) { spec.flags |= Placement.mappable }
         let holder = try KernelMapHolder(spec, types: types?.descriptor)
         maps[index] = holder
         for element in spec.initialElements {
@@ -176,15 +222,19 @@ package final class KernelHalf {
         }
     }
 
-    /// Refuses a program that writes to a map which programs in the process use as well.
-    private func check(_ index: Int, sharing user: Set<Int>) throws(Failure) {
-        let program = object.programs[index]
-        for map in maps(usedBy: object.programs(reachedFrom: [index])).sorted() where user.contains(map) {
-            // What nobody writes is the same in both.
-            if object.maps[map].isReadOnly { continue }
-            throw .sharedMap(program.name, map: object.maps[map].name)
-        }
+    /// Refuses a program that uses a map which programs in the process use as well, and which cannot be there.
+    private func check(_ index: Int) throws(Failure) {
+        let shared = object.mapsUsed(by: [index]).intersection(inProcess)
+        guard let map = shared.filter({ Placement.shared($0, of: object) == .kernel }).min() else { return }
+        throw .sharedMap(object.programs[index].name, map: object.maps[map].name, type: object.maps[map].type.name)
     }
+
+    private func isMapped(_ map: Int) -> Bool {
+        inProcess.contains(map) && Placement.shared(map, of: object) == .mapped
+    }
+
+    /// Arrays whose memory the process is to have mapped: their descriptors, by index into the object's maps.
+    var arrays: [Int: Int32] { maps.filter { isMapped($0.key) }.mapValues { $0.map.descriptor } }
 
     private func maps(usedBy programs: [Int]) -> Set<Int> {
         var used: Set<Int> = []
@@ -217,7 +267,7 @@ package final class KernelHalf {
         guard let output, let streams else { return }
         let end = monotonicNanoseconds() + (isFinal ? 10_000_000_000 : 100_000_000)
         try streams.drain(until: end) { (item) throws(Failure) in try output.show(item) }
-        output.lookAtProcesses(maps.values)
+        output.lookAtProcesses(maps.values, options.pids + attached)
     }
 
     /// Shows the maps: at an interval, on SIGUSR1, or at the end.
@@ -246,6 +296,15 @@ package final class KernelHalf {
         guard isFinal else { return }
         for (map, count) in streams?.lost.sorted(by: { $0.key < $1.key }) ?? [] {
             messages.warning(.recordsLost(map, count))
+        }
+    }
+
+    /// The elements of all maps that can be compared with those of another run.
+    func collect(into collector: MapCollector) throws(Failure) {
+        let hidden = object.btf.map { ObjectTags($0).hiddenMaps(in: $0) } ?? []
+        for holder in maps.values where holder.spec.isCompared && !hidden.contains(holder.spec.name) {
+            let stride = holder.isPerCPU ? (holder.spec.valueSize + 7) / 8 * 8 : nil
+            collector.take(holder.spec.name, try holder.entries(), stride: stride)
         }
     }
 

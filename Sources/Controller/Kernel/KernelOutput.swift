@@ -9,6 +9,8 @@ final class KernelOutput {
     private let sink: OutputSink
     private let messages: Messages
     private let records: RecordOutput
+    private let options: RunOptions
+    private let recipe: Recipe?
     private let stacks: KernelStacks
     private let view: TaggedView?
     /// Entries with stacks that are shown of a map.
@@ -24,6 +26,8 @@ final class KernelOutput {
         messages: Messages
     ) throws(Failure) {
         self.object = object
+        self.options = options
+        recipe = Recipe.matching(object)
         top = options.top ?? 20
         self.sink = sink
         self.messages = messages
@@ -67,9 +71,13 @@ final class KernelOutput {
 
     /// When processes were last looked at.
     private var lastLook: UInt64 = 0
+    /// The process whose stacks a leak report has.
+    private var process: Int32?
 
-    /// Looks at the processes whose stacks are in maps: they may have ended when those are shown.
-    func lookAtProcesses(_ maps: some Sequence<KernelMapHolder>) {
+    /// Looks at the processes of the run, and at those whose stacks are in maps: they may have ended when those are shown.
+    func lookAtProcesses(_ maps: some Sequence<KernelMapHolder>, _ processes: [Int32]) {
+        process = processes.first
+        if recipe?.report == .leaks { for process in processes { stacks.look(at: process) } }
         let now = monotonicNanoseconds()
         guard now >= lastLook + 200_000_000, let btf = object.btf else { return }
         lastLook = now
@@ -83,6 +91,7 @@ final class KernelOutput {
 
     /// The contents of maps, and of variables that programs have written.
     func report(_ maps: [KernelMapHolder], isFinal: Bool) throws(Failure) {
+        if recipe?.report == .leaks { return try reportLeaks(maps, isFinal: isFinal) }
         if !isFinal, sink.format == .text { try sink.line("[\(clockText())]") }
         for holder in maps where !hidden.contains(holder.spec.name) {
             if holder.spec.contents != nil {
@@ -91,6 +100,54 @@ final class KernelOutput {
                 try show(holder, try holder.entries())
             }
         }
+    }
+
+    /// memleak's: of the process where its programs run here, and of the kernel itself.
+    private func reportLeaks(_ maps: [KernelMapHolder], isFinal: Bool) throws(Failure) {
+        let named = { (name: String) in maps.first { $0.spec.name == name } }
+        for half in LeakHalf.allCases {
+            guard let table = named(half.table), let traces = named(half.stacks) else { continue }
+            let selection = LeakSelection(top: options.top ?? 10, olderMilliseconds: options.olderMilliseconds ?? 0)
+            let report: LeakReport
+            if options.combinedOnly, half == .process, let combined = named("combined_allocs") {
+                report = LeakReport(combined: try combined.entries())
+            } else {
+                let found = try table.entries().compactMap { Allocation(key: $0.key, value: $0.value) }
+                report = LeakReport(found, now: monotonicNanoseconds(), selection: selection)
+            }
+            let stacks = stacks
+            let process = process
+            let printer = LeakPrinter(sink: sink, half: half, selection: selection, isFinal: isFinal)
+            try printer.show(report, calls: nil) { id in
+                if id < 0 { return StackLine.missing(id) }
+                guard let addresses = traces.stack(UInt32(id)) else {
+                    return [.note("(no stack: it is not in the stack map)")]
+                }
+                return stacks.lines(half == .kernel ? .kernel : .user, .addresses(addresses), of: process)
+            }
+            if report.missedStacks > 0 {
+                messages.warning(.stacksMissed(report.missedStacks, bytes: report.missedBytes))
+            }
+        }
+        let lost = [
+            (LeakHalf.process, number("lost_allocs", maps)),
+            (.kernel, try named("kernel_lost")?.entries().first.map { littleEndian($0.value, at: 0, size: 8) }),
+        ]
+        for (half, count) in lost {
+            guard let count, count > 0, let table = named(half.table) else { continue }
+            messages.warning(.allocationsLost(count, maxEntries: table.spec.maxEntries, map: table.spec.name))
+        }
+    }
+
+    /// A global variable's present value; nil where these maps have none of that name.
+    private func number(_ name: String, _ maps: [KernelMapHolder]) -> UInt64? {
+        for holder in maps where holder.spec.contents != nil && !holder.spec.isReadOnly {
+            guard let found = holder.spec.variables.first(where: { $0.name == name }), found.size <= 8,
+                let bytes = holder.globals(), found.offset + found.size <= bytes.count
+            else { continue }
+            return littleEndian(bytes, at: found.offset, size: found.size)
+        }
+        return nil
     }
 
     /// Variables that are not zero: counters and histograms that need no map.

@@ -9,10 +9,11 @@ extension KernelAttaching {
     func uprobe(_ holder: KernelProgramHolder, _ request: AttachRequest) throws(Failure) -> [KernelLinkHolder] {
         let spec = holder.spec
         do throws(Failure) {
-            let path = try file(of: request)
-            let places = try places(of: request, in: path, holder)
             var links: [KernelLinkHolder] = []
-            for pid in pids.isEmpty ? [nil] : pids.map(Optional.some) {
+            for process in processes.isEmpty ? [nil] : processes.map(Optional.some) {
+                let path = try file(of: request, in: process)
+                let places = try places(of: request, in: path, holder)
+                let pid = process?.pid
                 if holder.isForMany {
                     links.append(
                         try checked(spec) { () throws(KernelError) in
@@ -49,11 +50,18 @@ extension KernelAttaching {
     }
 
     /// The file that a place is in: a path, what a process has loaded, a command of PATH, or a library by the start of its name.
-    private func file(of request: AttachRequest) throws(Failure) -> String {
+    private func file(of request: AttachRequest, in process: Process?) throws(Failure) -> String {
         let module = request.place.module ?? "libc.so.6"
         if module.contains("/") { return module }
-        for pid in pids {
-            if let loaded = try? ProbeResolver(pid: pid).modules(named: module).first { return loaded.openPath }
+        if let program = process?.program {
+            // The program first, then its libraries, of which nothing is known yet.
+            let isIts = request.place.module.map { fileName(of: program) == $0 } ?? has(program, request.place)
+            if isIts { return program }
+        } else if let process, let resolver = try? ProbeResolver(pid: process.pid) {
+            let found =
+                request.place.module.map { resolver.modules(named: $0).first }
+                ?? resolver.maps.modules.first { has($0.openPath, request.place) }
+            if let found { return found.openPath }
         }
         var directories = [
             "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/usr/local/lib",
@@ -70,6 +78,14 @@ extension KernelAttaching {
             why: "it is neither a library nor a command here",
             help: "--attach \(request.name)=/path/to/file:\(request.place.symbol)"
         )
+    }
+
+    private func has(_ path: String, _ place: Place) -> Bool {
+        guard let symbols = try? ModuleSymbols(path: path) else { return false }
+        if let probe = place.staticProbe {
+            return !symbols.staticProbes(provider: probe.provider, name: probe.name).isEmpty
+        }
+        return !symbols.definitions(of: place.symbol).isEmpty
     }
 
     /// Where in its file the code is.

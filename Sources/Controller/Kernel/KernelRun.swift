@@ -1,4 +1,5 @@
 import CLinux
+import CSession
 import Glibc
 import JSON
 
@@ -8,27 +9,88 @@ struct KernelRun {
     let options: RunOptions
     let messages: Messages
     let tool: String
+    /// Takes the maps at the end, instead of a report.
+    var collector: MapCollector?
 
     /// Runs to the end; the exit code: the command's own, or 0.
     func execute(since started: UInt64) throws(Failure) -> Int32 {
         let loop = try EventLoop.make(interval: options.interval, duration: options.duration, hasRings: true)
+        let start = try begin(loop)
         let sink = try OutputSink(format: options.format ?? .text, path: options.output, pid: options.pids.first ?? 0)
         try half.begin(sink)
         try announce(sink, milliseconds: (monotonicNanoseconds() - started) / 1_000_000)
-        let command = options.command.isEmpty ? nil : try Target.startPlain(options.command)
-        var ends = command.map { [EndHolder($0.pidfd)] } ?? []
-        for pid in options.pids {
+        var ends: [EndHolder] = []
+        for pid in options.pids + [start?.waiting?.pid].compactMap(\.self) {
             let descriptor = clinux_pidfd(pid)
             guard descriptor >= 0 else { throw Failure(.noProcess, "no process \(pid)", place: "pid \(pid)") }
             ends.append(EndHolder(descriptor))
         }
+        switch start {
+        case .held(let command): ends.append(EndHolder(try command.release()))
+        case .waiting(let target): try? target.channel.send(CSESSION_REFUSED)
+        case nil: break
+        }
         let isEarly = try watch(ends, loop)
         half.detach()
-        if !isEarly { try half.report(isFinal: true) }
-        guard let command else { return ExitCode.success }
+        if let collector {
+            collector.process = start?.pid ?? options.pids.first ?? 0
+            try half.collect(into: collector)
+        } else if !isEarly {
+            try half.report(isFinal: true)
+        }
+        guard let child = start?.child else { return ExitCode.success }
         // Ctrl-C while it runs: it goes on, or the terminal has told it too.
-        let status = clinux_reap(command.pid, ends.first?.hasEnded == true ? 1 : 0)
+        let status = clinux_reap(child, ends.last?.hasEnded == true ? 1 : 0)
         return max(0, status)
+    }
+
+    /// A process that has not run a line of its own, and to whose functions programs are attached.
+    private enum Start {
+        case held(HeldCommand)
+        /// In the library's constructor, for an answer.
+        case waiting(Target)
+
+        var waiting: Target? {
+            if case .waiting(let target) = self { return target }
+            return nil
+        }
+
+        var pid: Int32 {
+            switch self {
+            case .held(let command): command.pid
+            case .waiting(let target): target.pid
+            }
+        }
+
+        /// The process, if it is ours to reap.
+        var child: Int32? { waiting?.kind == .host ? nil : pid }
+    }
+
+    private func begin(_ loop: borrowing EventLoop) throws(Failure) -> Start? {
+        if let socket = options.helperSocket {
+            return try meet(Target(.host, pid: 0, pidfd: nil, channel: Channel(Descriptor(adopting: socket))), loop)
+        }
+        if options.command.isEmpty { return nil }
+        // Compared with a process that sees itself from the loading of the library on.
+        if collector != nil {
+            let library = try Installation.current.library()
+            return try meet(try Target.start(try Preflight(options.command), library: library), loop)
+        }
+        let held = try HeldCommand(plain: options.command)
+        try half.attach(to: KernelAttaching.Process(pid: held.pid, program: held.path))
+        return .held(held)
+    }
+
+    private func meet(_ target: Target, _ loop: borrowing EventLoop) throws(Failure) -> Start {
+        do throws(Failure) {
+            try Conversation(target, name: "the program").meet(loop)
+            try half.attach(to: KernelAttaching.Process(pid: target.pid))
+        } catch {
+            // Its own program is not made to pay for it.
+            if target.kind == .host { try? target.channel.send(CSESSION_REFUSED) } else { target.discard() }
+            throw error
+        }
+        return .waiting(target)
     }
 
     private final class EndHolder {

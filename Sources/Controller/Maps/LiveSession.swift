@@ -74,6 +74,12 @@ package struct LiveSession: ~Copyable {
             let error = SessionError(error)
             throw Failure.damagedSession("\(error.subject): \(error.message)")
         }
+        if !view.kernelArrays.isEmpty {
+            let process = try Descriptor(clinux_pidfd(place.owner), "pidfd_open")
+            // pidfd_getfd(2)
+            try view.mapArrays { Int32(clinux_syscall(438, Int64(process.number), Int64($0), 0, 0, 0, 0)) }
+            _ = consume process
+        }
         let file = try open(place.owner, place.descriptors.notes, O_RDWR)
         let notes = try MapNotes.open(file, limit: unsafe Int(view.header.pointee.map_count))
         return LiveSession(place.owner, view, notes, image, shared)

@@ -109,7 +109,7 @@ extension ErrorCode {
         case .sharedMap:
             (
                 "Programs in the kernel and programs in the process use one map.",
-                "`--backend kernel` runs all of them in the kernel."
+                "`--backend auto` runs those on functions that share it in the kernel, `--backend kernel` all."
             )
         case .noKernelHook: ("Programs of this kind are not attached by `ubpfrun`.", "")
         case .noKernelType: ("The running kernel has no such function, tracepoint or iterator (or no BTF).", "")

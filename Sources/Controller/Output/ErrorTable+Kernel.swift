@@ -3,6 +3,17 @@ package import Symbols
 // The part of the error table that is about programs in the kernel.
 
 extension Failure {
+    /// Whether it is about the process, or what its runtime has not, and was found out before anything ran: the kernel may do.
+    ///
+    /// Not helpers, of which some take a permission here. Not processes with seccomp filters: the return probes of Linux 6.11 to 6.13 make a
+    /// system call there, which kills.
+    var isOfProcess: Bool {
+        switch code {
+        case .staticTarget, .otherLibc, .setuidTarget, .unsupportedMap: true
+        default: false
+        }
+    }
+
     package static func kernelSkipped(_ names: [String]) -> Failure {
         Failure(
             .kernelProgram,
@@ -123,12 +134,23 @@ extension Failure {
         )
     }
 
-    package static func sharedMap(_ program: String, map: String) -> Failure {
+    package static func sharedMap(_ program: String, map: String, type: String) -> Failure {
         Failure(
             .sharedMap,
             "kernel program '\(program)' is left out: it shares map '\(map)' with programs in the process",
-            why: "a map is in the kernel or in the process's memory, not in both",
-            help: "--backend kernel runs the object's uprobe programs in the kernel too"
+            why: "a map of type \(type) is in the kernel or in the process's memory, not in both",
+            help: "--backend auto runs those that share it in the kernel"
+        )
+    }
+
+    package static func followsNobody(_ requests: [AttachRequest]) -> Failure {
+        let names = Set(requests.map(\.name)).sorted()
+        return Failure(
+            .usage,
+            "--follow-fork and --follow-exec are not for programs on functions that run in the kernel: "
+                + names.joined(separator: ", "),
+            why: "the kernel runs them for one process, whatever it executes, and not for its children",
+            help: "--backend user, or neither -p nor a command: then they run for all processes"
         )
     }
 

@@ -436,11 +436,11 @@ extension Failure {
         )
     }
 
-    package static func allocationsLost(_ count: UInt64, maxEntries: Int) -> Failure {
+    package static func allocationsLost(_ count: UInt64, maxEntries: Int, map: String = "allocs") -> Failure {
         Failure(
             .mapFull,
-            "map 'allocs' is full (\(maxEntries)): \(counted(count, "allocation")) not recorded",
-            help: "--set allocs.max_entries=\(maxEntries * 4)"
+            "map '\(map)' is full (\(maxEntries)): \(counted(count, "allocation")) not recorded",
+            help: "--set \(map).max_entries=\(maxEntries * 4)"
         )
     }
 

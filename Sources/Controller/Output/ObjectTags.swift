@@ -26,7 +26,7 @@ package struct ObjectTags: Sendable {
 
     /// Maps that reports leave out: those tagged `hide`, and libbpf's own for the arguments of static probes.
     func hiddenMaps(in btf: BTF) -> Set<String> {
-        names(tagged: "hide", .variable, in: btf).union([StaticProbeArguments.map, "__bpf_usdt_ip_to_spec_id"])
+        names(tagged: "hide", .variable, in: btf).union(StaticProbeArguments.maps)
     }
 
     /// Names of the maps, variables or functions with a tag.

@@ -7,6 +7,8 @@ package final class OutputSink {
     private let descriptor: Int32
     private let name: String
     private let owns: Bool
+    /// The map whose columns were named last.
+    var lastHeader = ""
 
     /// `path` may hold `%p` (pid), `%h` (host name), `%t` (seconds since 1970) and `%%`.
     package init(format: OutputFormat, path: String?, pid: Int32) throws(Failure) {

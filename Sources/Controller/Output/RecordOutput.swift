@@ -9,8 +9,6 @@ final class RecordOutput {
     /// Tables by what the user said, the last one first.
     private var chosen: [(map: String?, table: EventTable)] = []
     private var tables: [String: EventTable?] = [:]
-    /// The map whose columns were named last.
-    private var lastHeader = ""
 
     init(_ object: ObjectSpec, events: [EventChoice], view: TaggedView?, sink: OutputSink) throws(Failure) {
         self.object = object
@@ -45,8 +43,8 @@ final class RecordOutput {
         switch sink.format {
         case .text:
             if let table, let line = table.line(bytes, time: clockText()) {
-                if lastHeader != map.name {
-                    lastHeader = map.name
+                if sink.lastHeader != map.name {
+                    sink.lastHeader = map.name
                     try sink.line(table.header)
                 }
                 try sink.line(line)

@@ -7,7 +7,7 @@ package struct AttachPlan: Sendable {
     package var requests: [AttachRequest]
     /// Programs for the kernel, indices into the object's.
     package var kernelPrograms: [Int]
-    /// Requests of uprobe programs that run in the kernel (`--backend kernel`).
+    /// Requests of uprobe programs that run in the kernel.
     package var kernelRequests: [AttachRequest] = []
 
     /// Reads section names, `--attach` options and the recipe; an option wins over the recipe, the recipe over the section.
@@ -16,6 +16,7 @@ package struct AttachPlan: Sendable {
         kernelPrograms = []
         var chosen: [String: [Place]] = [:]
         let names = object.programs.map(\.name)
+        let runsKernelPrograms = recipe?.runsKernelPrograms(of: object) ?? true
         for option in options {
             let (program, place) = try Self.parse(option)
             guard names.contains(program) else { throw Failure.unknownProgram(program, known: names) }
@@ -79,7 +80,7 @@ package struct AttachPlan: Sendable {
                     )
                 }
             case .kernel:
-                if recipe?.dropsKernelPrograms != true, program.isAutoloaded { kernelPrograms.append(index) }
+                if runsKernelPrograms, program.isAutoloaded { kernelPrograms.append(index) }
             case .none(let hook):
                 if hook == "perf_event", program.isAutoloaded { kernelPrograms.append(index) }
                 // Not attached by itself: a tail call's target, or a program that only tests run.
@@ -89,10 +90,10 @@ package struct AttachPlan: Sendable {
         if requests.isEmpty && kernelPrograms.isEmpty { throw Failure.nothingToAttach(object.name) }
     }
 
-    /// Has the kernel run the uprobe programs too.
-    package mutating func moveToKernel() {
-        kernelRequests = requests
-        requests = []
+    /// Has the kernel run uprobe programs: all, or those for which `isMoved` holds.
+    package mutating func moveToKernel(where isMoved: (Int) -> Bool = { _ in true }) {
+        kernelRequests += requests.filter { isMoved($0.program) }
+        requests.removeAll { isMoved($0.program) }
     }
 
     /// Splits `PROG=[BIN:]SYM[+OFF]`.

@@ -13,9 +13,11 @@ package struct Recipe: Sendable {
     package var functions: [Function]
     /// Variables to set where the object has them and the user did not.
     package var variables: [(name: String, value: String)]
+    /// Those to set besides where the kernel runs all programs.
+    package var kernelVariables: [(name: String, value: String)]
     package var mapSizes: [MapSize]
-    /// Whether the kernel programs of the object serve another purpose (memleak of the kernel) and are left out silently.
-    package var dropsKernelPrograms: Bool
+    /// The variable that asks for the object's kernel programs; without it they serve another purpose and are left out silently.
+    package var kernelSwitch: String?
     package var report: ReportKind
 
     package struct Function: Sendable {
@@ -48,19 +50,26 @@ package struct Recipe: Sendable {
             && maps.allSatisfy { name in object.maps.contains { $0.name == name } }
     }
 
+    /// Whether the programs for the kernel are wanted, once the variables are set.
+    package func runsKernelPrograms(of object: ObjectSpec) -> Bool {
+        guard let kernelSwitch else { return true }
+        let variable = ObjectVariables(object).options.first { $0.name == kernelSwitch }
+        return variable.flatMap { ProgramArguments.defaultText($0, in: object) } == "true"
+    }
+
     /// The function that a program of the object is for.
     package func function(of program: String) -> Function? {
         functions.first { program == "\($0.symbol)_enter" || program == "\($0.symbol)_exit" }
     }
 
     /// Sizes maps and sets variables; `chosen` are variables that the user has set.
-    package func apply(to object: inout ObjectSpec, chosen: Set<String>) throws(Failure) {
+    package func apply(to object: inout ObjectSpec, chosen: Set<String>, inKernel: Bool = false) throws(Failure) {
         for size in mapSizes {
             guard let index = object.maps.firstIndex(where: { $0.name == size.map }) else { continue }
             if object.maps[index].valueSize == 0 { object.maps[index].valueSize = size.valueSize }
             if object.maps[index].maxEntries <= size.replaces { object.maps[index].maxEntries = size.maxEntries }
         }
-        for variable in variables where !chosen.contains(variable.name) {
+        for variable in variables + (inKernel ? kernelVariables : []) where !chosen.contains(variable.name) {
             guard ObjectVariables(object).names.contains(variable.name) else { continue }
             try ObjectVariables.set(variable.name, to: variable.value, in: &object)
         }
@@ -82,11 +91,12 @@ extension Recipe {
         ].map { Function(symbol: $0.0, isOptional: $0.1) },
         // BPF_F_USER_STACK; the object's default asks for kernel stacks.
         variables: [("stack_flags", "256"), ("page_size", "4096")],
+        kernelVariables: [("exact_time", "true")],
         mapSizes: [
             MapSize(map: "stack_traces", valueSize: 127 * 8, maxEntries: 10240, replaces: 0),
             MapSize(map: "combined_allocs", valueSize: 8, maxEntries: 10240, replaces: 1),
         ],
-        dropsKernelPrograms: true,
+        kernelSwitch: "trace_kernel",
         report: .leaks
     )
 }

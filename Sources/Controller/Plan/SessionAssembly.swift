@@ -26,16 +26,19 @@ package struct SessionAssembly {
     private var readsMemory = false
     /// Programs ask for the control group of their process.
     package private(set) var asksForGroups = false
+    /// Names of the maps that are in the kernel too.
+    let kernelMaps: Set<String>
     /// Session indices by the object's.
     private var mapIndices: [Int: Int] = [:]
 
     /// Checks and links `programs` (indices into the object's) and whatever they call by a program array.
     ///
-    /// `warn` takes what the policy lets pass.
+    /// `warn` takes what the policy lets pass; `arrays` are descriptors of maps in the kernel whose memory the process is to have.
     package init(
         _ loaded: ObjectSpec,
         programs: [Int],
         policy: VerifierPolicy = VerifierPolicy(),
+        arrays: [Int: Int32] = [:],
         warn: (Failure) -> Void = { _ in }
     ) throws(Failure) {
         let object = KernelConfiguration.inProcess(loaded)
@@ -58,13 +61,14 @@ package struct SessionAssembly {
         }
         isVerified = policy.verifies
         permissions = policy.permissions
+        kernelMaps = Set(arrays.keys.map { loaded.maps[$0].name })
         if !policy.verifies { warn(.unverified(refused)) }
-        try addMaps(usedBy: ready.map(\.1))
+        try addMaps(usedBy: ready.map(\.1), arrays)
         builder.task = Preparation.taskLayout(for: ready.map(\.1), of: object)
         for (index, program) in ready { programIndices[index] = try add(program) }
     }
 
-    private mutating func addMaps(usedBy programs: [ProgramSpec]) throws(Failure) {
+    private mutating func addMaps(usedBy programs: [ProgramSpec], _ arrays: [Int: Int32]) throws(Failure) {
         var used: Set<Int> = []
         var prints = false
         for instruction in programs.flatMap(\.instructions) {
@@ -86,7 +90,9 @@ package struct SessionAssembly {
             }
         }
         for index in object.maps(reachedFrom: used) {
-            do { mapIndices[index] = try builder.addMap(Self.parameters(of: index, in: object)) } catch {
+            var parameters = Self.parameters(of: index, in: object)
+            parameters.kernel = arrays[index]
+            do { mapIndices[index] = try builder.addMap(parameters) } catch {
                 throw Failure(error, place: Self.place(ofMap: index, in: programs))
             }
             maps[object.maps[index].name] = mapIndices[index]

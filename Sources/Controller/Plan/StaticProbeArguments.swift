@@ -5,6 +5,10 @@ import Symbols
 struct StaticProbeArguments {
     /// The map that they are in.
     static let map = "__bpf_usdt_specs"
+
+    /// The maps of `usdt.bpf.h`, whose elements are not the programs' but ours.
+    static let maps: Set<String> = [map, "__bpf_usdt_ip_to_spec_id"]
+
     let bytes: [UInt8]
 
     /// Where a value is (`enum __bpf_usdt_arg_type`).

@@ -130,16 +130,15 @@ package struct LeakReport: Equatable, Sendable {
         }
     }
 
-    /// The report for people; `stack` gives the lines of a stack id.
+    /// The report for people, which begins with `heading`; `stack` gives the lines of a stack id.
     package func text(
         top: Int,
         calls: Calls?,
-        isFinal: Bool,
+        heading: String,
         stack: (Int32) -> [StackLine]
     ) -> String {
-        let verb = isFinal ? "leaked" : "outstanding"
         var lines = [
-            "\(verb) \(bytes) bytes in \(counted(count, "allocation")), \(counted(places.count, "place"))"
+            "\(heading) \(bytes) bytes in \(counted(count, "allocation")), \(counted(places.count, "place"))"
                 + (calls.map { " (\(counted($0.allocations, "call")), \($0.frees) frees)" } ?? "")
         ]
         for place in places.prefix(top) {
@@ -158,12 +157,12 @@ package struct LeakReport: Equatable, Sendable {
         return lines.joined(separator: "\n")
     }
 
-    /// One `leak` record per place.
-    package func records(top: Int, stack: (Int32) -> [StackLine]) -> [String] {
+    /// One record of `type` per place.
+    package func records(top: Int, type: String = "leak", stack: (Int32) -> [StackLine]) -> [String] {
         places.prefix(top).map { place in
             var writer = JSONWriter()
             writer.object { record in
-                record.member("type", "leak")
+                record.member("type", type)
                 record.key("data")
                 record.object { data in
                     data.member("bytes", place.bytes)

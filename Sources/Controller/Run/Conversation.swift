@@ -69,12 +69,13 @@ struct Conversation {
         return made
     }
 
-    /// Waits for the library of a process that was attached to only to tidy up.
+    /// Waits for the library of a process that gets no session.
     func meet(_ loop: borrowing EventLoop) throws(Failure) {
         let message = try awaitMessage(loop)
         guard message.kind == CSESSION_HELLO.rawValue else {
             throw Failure.internalError("libubpf.so began with message \(message.kind)")
         }
+        target.identify(message)
     }
 
     /// Has the library end what dead controllers left: the places whose code is the original again.

@@ -43,7 +43,8 @@ final class Results {
         object = assembly.object
         maps = assembly.maps
         let tagged = assembly.object.btf.map { TaggedView(ObjectTags($0)) }
-        hidden = assembly.object.btf.map { ObjectTags($0).hiddenMaps(in: $0) } ?? []
+        // What both halves have is shown once, by the kernel's.
+        hidden = (assembly.object.btf.map { ObjectTags($0).hiddenMaps(in: $0) } ?? []).union(assembly.kernelMaps)
         records = try RecordOutput(assembly.object, events: options.events, view: tagged, sink: sink)
         self.probes = probes
         startModules = modules
@@ -97,6 +98,15 @@ final class Results {
         if isFinal { try reportStatistics(view) }
     }
 
+    /// The elements of all maps that can be compared with those of another run.
+    func collect(_ view: SessionView, into collector: MapCollector) {
+        for map in object.maps where map.isCompared && !hidden.contains(map.name) {
+            guard let index = maps[map.name] else { continue }
+            let found = MapView(view, index)
+            collector.take(map.name, found.entries(), stride: found.isPerCPU ? map.valueSize : nil)
+        }
+    }
+
     // MARK: Streams
 
     private func printLog(_ record: [UInt8]) throws(Failure) {
@@ -148,19 +158,8 @@ final class Results {
             }
             return StackLine.lines(addresses, names)
         }
-        switch sink.format {
-        case .text:
-            if !isFinal { try sink.line("[\(clockText())]") }
-            try sink.line(report.text(top: selection.top, calls: calls(view), isFinal: isFinal, stack: lines))
-        case .json:
-            for record in report.records(top: selection.top, stack: lines) { try sink.line(record) }
-            try emit("total") { data in
-                data.member("bytes", report.bytes)
-                data.member("count", report.count)
-                data.member("places", report.places.count)
-                data.member("final", isFinal)
-            }
-        }
+        let printer = LeakPrinter(sink: sink, half: .process, selection: selection, isFinal: isFinal)
+        try printer.show(report, calls: calls(view), stack: lines)
         if let lost = variable("lost_allocs", view), lost > 0,
             let map = object.maps.first(where: { $0.name == "allocs" })
         {

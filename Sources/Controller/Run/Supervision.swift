@@ -24,6 +24,8 @@ struct Supervision: ~Copyable {
     private var arguments: StaticProbeMap?
     /// The object's programs in the kernel, if it has any.
     var kernel: KernelHalf?
+    /// Takes the maps at the end, instead of a report.
+    var collector: MapCollector?
     /// Held until all targets have joined.
     var turn: Turn?
 
@@ -101,7 +103,10 @@ struct Supervision: ~Copyable {
         detach(targets, session, loop)
         results.libraries = outcome.warnings
         kernel?.detach()
-        if end.wantsReport {
+        if let collector {
+            collector.process = targets[0].pid
+            results.collect(session.view, into: collector)
+        } else if end.wantsReport {
             try results.report(session.view, isFinal: true)
             try kernel?.report(isFinal: true)
         }
@@ -125,6 +130,7 @@ struct Supervision: ~Copyable {
             arguments = StaticProbeMap(MapView(session.view, index))
         }
         let arguments = arguments
+        let kernel = kernel
         let detail = messages.detail
         let began = monotonicNanoseconds()
         var awaited: [AttachRequest] = []
@@ -147,6 +153,8 @@ struct Supervision: ~Copyable {
             if asksForGroups { made.builder.cgroups = try ControlGroups.ids(of: target.pid) }
             for probe in made.probes { detail(probe.explanation) }
             book.place(&made)
+            // It stands still: neither half sees more of it than the other.
+            if target.kind != .attached { try kernel?.attach(to: KernelAttaching.Process(pid: target.pid)) }
             return made
         }
         if let injection = target.injection {

@@ -65,6 +65,7 @@ package struct Session: ~Copyable {
             image: UnsafePointer(imageBase.assumingMemoryBound(to: UInt8.self)),
             shared: sharedBase.assumingMemoryBound(to: UInt8.self)
         )
+        try view.mapArrays { $0 }
         // For tests of the memo of stacks: each stack that it gives is compared with a walk.
         if unsafe getenv("UBPF_CROSSCHECK_STACKS") != nil { unsafe view.sharedHeader.pointee.stack_crosscheck = 1 }
         let locked = unsafe clinux_owner_lock(owner(of: view))
@@ -101,7 +102,9 @@ package struct Session: ~Copyable {
     package var identifier: UInt64 { unsafe view.header.pointee.session_id }
 
     /// Image, shared segment and plan, as `CSESSION_SESSION` promises.
-    package func descriptors(with plan: borrowing Descriptor) -> [Int32] { [image.number, shared.number, plan.number] }
+    package func descriptors(with plan: borrowing Descriptor) -> [Int32] {
+        [image.number, shared.number, plan.number] + view.kernelArrays.map(\.descriptor)
+    }
 
     /// A memory file with `bytes` that nobody can change any more.
     private static func sealed(_ name: String, _ bytes: [UInt8]) throws(Failure) -> Descriptor {
@@ -116,6 +119,31 @@ package struct Session: ~Copyable {
     private static func owner(of view: SessionView) -> UnsafeMutableRawPointer {
         // The offset of a stored property always exists.
         unsafe UnsafeMutableRawPointer(view.shared) + (MemoryLayout<csession_shared>.offset(of: \.owner) ?? 0)
+    }
+}
+
+extension SessionView {
+    /// Arrays whose values are memory of the kernel's, and the descriptors of its maps in the process that made the session.
+    var kernelArrays: [(map: Int, descriptor: Int32)] {
+        (0..<Int(unsafe header.pointee.map_count)).compactMap { index in
+            let number = unsafe map(index).pointee.kernel
+            return number == 0 ? nil : (index, Int32(bitPattern: number &- 1))
+        }
+    }
+
+    /// Puts that memory where their values are; `descriptor` turns a descriptor into one of this process.
+    func mapArrays(_ descriptor: (Int32) -> Int32) throws(Failure) {
+        for array in kernelArrays {
+            let map = unsafe map(array.map).pointee
+            let place = unsafe shared + Int(map.values_offset)
+            let file = descriptor(array.descriptor)
+            defer { if file >= 0, file != array.descriptor { _ = close(file) } }
+            let flags = MAP_SHARED | MAP_FIXED
+            let base = unsafe mmap(place, Int(map.values_size), PROT_READ | PROT_WRITE, flags, file, 0)
+            guard unsafe base != MAP_FAILED else {
+                throw Failure.sessionTooLarge(Int(map.values_size), errno: clinux_errno())
+            }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 import CLinux
 import CSession
+import Glibc
 
 extension Target {
     /// Starts a command that passed `Preflight` under `LD_PRELOAD`, with the caller's uid, terminal and signal mask.
@@ -12,22 +13,11 @@ extension Target {
         let far = Descriptor(adopting: theirs)
         var environment = Self.environment(environmentList(), library: library, socket: far.number)
         if let follow { environment.append("\(CSESSION_ENV_FOLLOW)=\(follow)") }
-        let started = Self.spawn(command, environment, inherited: far.number)
-        guard started.error == 0 else { throw Failure.execFailed(command.path, errno: started.error) }
-        return Target(
-            .child,
-            pid: started.pid,
-            pidfd: Descriptor(adopting: started.pidfd),
-            channel: Channel(near)
-        )
-    }
-
-    /// Starts a command as it is, without the library; what it is linked with does not matter.
-    static func startPlain(_ command: [String]) throws(Failure) -> (pid: Int32, pidfd: Int32) {
-        let checked = try Preflight(plain: command)
-        let started = spawn(checked, environmentList(), inherited: -1)
-        guard started.error == 0 else { throw Failure.execFailed(checked.path, errno: started.error) }
-        return (started.pid, started.pidfd)
+        let held = try HeldCommand(command, environment, inherited: far.number)
+        // The child has its own.
+        _ = consume far
+        let pidfd = try held.release()
+        return Target(.child, pid: held.pid, pidfd: Descriptor(adopting: pidfd), channel: Channel(near))
     }
 
     /// The caller's environment with the library first in LD_PRELOAD and the socket's number.
@@ -51,28 +41,58 @@ extension Target {
     private static func value(of name: String, in entry: String) -> String? {
         entry.hasPrefix("\(name)=") ? String(entry.dropFirst(name.count + 1)) : nil
     }
+}
 
-    private static func spawn(
-        _ command: Preflight,
-        _ environment: [String],
-        inherited: Int32
-    ) -> (error: Int32, pid: Int32, pidfd: Int32) {
-        unsafe withCStrings(command.arguments) { arguments in
+/// A command that has a process already, and waits to be executed.
+final class HeldCommand {
+    let path: String
+    private var held = clinux_held()
+    private var waits = true
+
+    var pid: Int32 { held.pid }
+
+    /// A command as it is, without the library; what it is linked with does not matter.
+    convenience init(plain command: [String]) throws(Failure) {
+        try self.init(try Preflight(plain: command), environmentList(), inherited: -1)
+    }
+
+    init(_ command: Preflight, _ environment: [String], inherited: Int32) throws(Failure) {
+        path = command.path
+        var made = clinux_held()
+        let result = unsafe withCStrings(command.arguments) { arguments in
             unsafe withCStrings(environment) { variables in
                 unsafe command.path.withCString { path in
+                    // The child has memory of its own, and these strings in it.
                     var child = unsafe clinux_child(
                         path: path,
                         arguments: arguments,
                         environment: variables,
-                        inherited: inherited,
-                        pid: -1,
-                        pidfd: -1
+                        inherited: inherited
                     )
-                    let result = unsafe clinux_spawn(&child)
-                    return unsafe (-result, child.pid, child.pidfd)
+                    return unsafe clinux_hold(&child, &made)
                 }
             }
         }
+        held = made
+        waits = result == 0
+        guard result == 0 else { throw Failure.execFailed(command.path, errno: -result) }
+    }
+
+    /// Has the command executed; a descriptor of its process.
+    func release() throws(Failure) -> Int32 {
+        waits = false
+        let result = unsafe clinux_release(&held)
+        guard result == 0 else {
+            _ = close(held.pidfd)
+            throw Failure.execFailed(path, errno: -result)
+        }
+        return held.pidfd
+    }
+
+    deinit {
+        guard waits else { return }
+        unsafe clinux_abandon(&held)
+        _ = close(held.pidfd)
     }
 }
 

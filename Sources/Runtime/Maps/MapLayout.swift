@@ -147,6 +147,7 @@ struct MapLayout {
         it.max_entries = map.type == .taskStorage ? taskLimit : map.maxEntries
         it.flags = map.flags
         if let lock = map.lock { it.lock = UInt32(lock + 1) }
+        if let kernel = map.kernel { it.kernel = UInt32(kernel + 1) }
         it.value_stride = UInt32(alignUp(UInt64(map.valueSize), to: 8))
         it.key_stride = UInt32(alignUp(UInt64(map.keySize), to: 8))
         valuesPart = .guest

@@ -20,6 +20,8 @@ package struct MapParameters: Sendable {
     package var inner: [MapParameters] = []
     /// Where a `struct bpf_spin_lock` lies in the value.
     package var lock: Int?
+    /// The descriptor of the kernel's map whose memory the values are.
+    package var kernel: Int32?
 
     package init(
         name: String,

@@ -112,10 +112,13 @@ package struct SessionBuilder {
         for index in maps.indices {
             switch maps[index].layout.valuesPart {
             case .guest:
+                let isKernels = maps[index].layout.descriptor.kernel != 0
+                if isKernels { shared = alignUp(shared, to: 4096) }
                 maps[index].layout.descriptor.values_offset = reserve(
                     &shared,
                     maps[index].layout.descriptor.values_size
                 )
+                if isKernels { shared = alignUp(shared, to: 4096) }
             case .image:
                 maps[index].layout.descriptor.storage = CSESSION_STORAGE_IMAGE.rawValue
                 maps[index].layout.descriptor.values_offset = reserve(&image, maps[index].layout.descriptor.values_size)
@@ -214,7 +217,8 @@ package struct SessionBuilder {
                 let mapSeed = map.parameters.flags & MapFlag.zeroSeed != 0 ? 0 : seed
                 parts.append((descriptor.meta_offset + MetaOffset.seed, bytesOf(mapSeed)))
             }
-            if map.layout.valuesPart == .guest, map.parameters.contents != nil {
+            // What the kernel's map has is newer.
+            if map.layout.valuesPart == .guest, map.parameters.contents != nil, descriptor.kernel == 0 {
                 parts.append((descriptor.values_offset, spread(map)))
             }
         }
