@@ -86,10 +86,6 @@ func addPlan(
         } catch {
             throw AgentError(.session)
         }
-        if unsafe plan.header.pointee.number == 0 {
-            unsafe session.pointee.cgroups = unsafe plan.cgroups
-            unsafe session.pointee.cgroup_count = unsafe UInt64(plan.header.pointee.cgroup_count)
-        }
         let bias = unsafe plan.header.pointee.module_bias
         if isFresh, cpatch_loader_is_fresh(bias) == 0 { throw AgentError(.late, code: 110) }
         // Asked for twice, as the answer was lost.
@@ -101,6 +97,11 @@ func addPlan(
         unsafe record = unsafe made
         try unsafe SiteTable.resolve(plan, made)
         try unsafe patch(made, of: conversation, isFresh: isFresh)
+        // The first plan's, before its probes can be hit; it stays as long as the session.
+        if unsafe made.pointee.number == 0, unsafe session.pointee.plans == nil {
+            unsafe session.pointee.cgroups = unsafe plan.cgroups
+            unsafe session.pointee.cgroup_count = unsafe UInt64(plan.header.pointee.cgroup_count)
+        }
         unsafe link(made)
         let isModule = unsafe made.pointee.number != 0
         unsafe made.pointee.is_listed = isFresh || (isModule && cpatch_loader_lists(bias) != 0) ? 1 : 0
@@ -195,7 +196,11 @@ private func countSemaphore(_ address: UInt64, up: Bool) {
     var value: UInt16 = 0
     guard address != 0, unsafe cruntime_read(&value, address, 2) == 0, up || value > 0 else { return }
     value = up ? value &+ 1 : value &- 1
-    unsafe _ = cruntime_write(address, &value, 2)
+    // The way that code is written: what a target's filter allows was asked for that.
+    unsafe withUnsafeBytes(of: &value) { bytes in
+        guard let start = bytes.baseAddress else { return }
+        unsafe _ = cruntime_write_live(address, start.assumingMemoryBound(to: UInt8.self), 2)
+    }
 }
 
 /// Ends a session: probes out, original code back, memory unmapped once no hit uses it; the number of sites restored.
@@ -206,10 +211,12 @@ func closeSession(_ session: UnsafeMutablePointer<cpatch_session>, of conversati
     var next = unsafe session.pointee.plans
     while let plan = unsafe next {
         let count = unsafe plan.pointee.link_count
+        // Something else may lie where a library was that went unseen.
+        let isThere = unsafe plan.pointee.number == 0 || cpatch_loader_lists(plan.pointee.module_bias) != 0
         for index in 0..<count {
             let link = unsafe cpatch_plan_link(plan, index)
             unsafe cpatch_remove_link(sites + Int(link.pointee.site), link)
-            unsafe countSemaphore(link.pointee.counter, up: false)
+            if isThere { unsafe countSemaphore(link.pointee.counter, up: false) }
         }
         unsafe next = unsafe plan.pointee.next
     }

@@ -172,7 +172,10 @@ int32_t cpatch_adopt_child(void) {
     // The child of a follow is alone at first; should it have made threads already, one of them does this, and the others wait: their hits count.
     // Not for ever: one may be a signal handler on that very thread.
     if (!__atomic_compare_exchange_n(present, &wiped, 2, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
-        for (int i = 0; *present == 2 && i < 1000; i++) cruntime_yield();
+        // One wait in vain is enough: a handler may have left the adopting thread by siglongjmp.
+        static _Atomic int waited;
+        for (int i = 0; *present == 2 && i < 1000 && !waited; i++) cruntime_yield();
+        if (*present == 2) waited = 1;
         return *present == 1;
     }
     cpatch_the_process.pid = id(SYS_getpid);

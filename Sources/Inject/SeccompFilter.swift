@@ -132,6 +132,7 @@ extension SeccompFilter.Call {
         .init(number: 60, name: "exit"), .init(number: 89, name: "readlink"),
         .init(number: 72, name: "fcntl", arguments: [0, 1030]), .init(number: 72, name: "fcntl", arguments: [0, 4]),
         .init(number: 102, name: "getuid"), .init(number: 104, name: "getgid"),
+        .init(number: 110, name: "getppid"),
         .init(number: 131, name: "sigaltstack"), .init(number: 157, name: "prctl", arguments: [15]),
         .init(number: 186, name: "gettid"), .init(number: 202, name: "futex"),
         .init(number: 204, name: "sched_getaffinity"), .init(number: 217, name: "getdents64"),

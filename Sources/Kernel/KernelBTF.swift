@@ -9,8 +9,9 @@ package import Loader
 package struct KernelBTF: ~Copyable {
     package let descriptor: Int32
 
-    package init(_ types: BTF) throws(KernelError) {
-        let bytes = types.forKernel()
+    /// `statics` are functions that the kernel verifies with their callers only.
+    package init(_ types: BTF, statics: Set<UInt32> = []) throws(KernelError) {
+        let bytes = types.forKernel(statics: statics)
         let result = unsafe bytes.withUnsafeBytes { bytes in
             var attributes = BPF.Attributes(size: 32)
             unsafe attributes.put(bytes.baseAddress, at: 0)

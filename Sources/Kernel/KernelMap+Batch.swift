@@ -4,8 +4,10 @@ extension KernelMap {
     /// All elements by few system calls (BPF_MAP_LOOKUP_BATCH); nil for kernels and types of maps that have no such call.
     ///
     /// Programs may change the map meanwhile: of hashes, whole buckets are read at once; walks of others that lose their key
-    /// may begin anew, and end after `limit` elements. Requires Linux 5.6.
-    package borrowing func allEntries(limit: Int) throws(KernelError) -> [(key: [UInt8], value: [UInt8])]? {
+    /// may begin anew, and end after `limit` elements. `withoutZeros` leaves out values that are all zero. Requires Linux 5.6.
+    package borrowing func allEntries(limit: Int, withoutZeros: Bool = false) throws(KernelError) -> [(
+        key: [UInt8], value: [UInt8]
+    )]? {
         var result: [(key: [UInt8], value: [UInt8])] = []
         // Elements of a call: some megabytes of them.
         let elementSize = keySize + valueSize
@@ -46,12 +48,9 @@ extension KernelMap {
                 throw KernelError(call: "bpf(MAP_LOOKUP_BATCH)", errno: Int32(-status))
             }
             for index in 0..<Int(attributes.word(at: 32)) {
-                result.append(
-                    (
-                        Array(keys[index * keySize..<(index + 1) * keySize]),
-                        Array(values[index * valueSize..<(index + 1) * valueSize])
-                    )
-                )
+                let value = values[index * valueSize..<(index + 1) * valueSize]
+                if withoutZeros, value.allSatisfy({ $0 == 0 }) { continue }
+                result.append((Array(keys[index * keySize..<(index + 1) * keySize]), Array(value)))
             }
             if status < 0 || result.count > limit { return result }
             position = next

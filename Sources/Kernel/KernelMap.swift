@@ -8,11 +8,17 @@ package struct MapTypes: Sendable {
     package var key: UInt32
     package var value: UInt32
 
-    /// Nil where the object does not say, for global data, whose types are the loader's alone, and for maps whose elements
-    /// are the kernel's own (libbpf `bpf_object__create_map`).
+    /// Nil for global data, whose types are the loader's alone, and as below.
     package init?(_ map: MapSpec, types descriptor: Int32) {
-        guard map.valueType != 0, map.contents == nil else { return nil }
-        switch map.type {
+        guard map.contents == nil else { return nil }
+        self.init(map.type, key: map.keyType, value: map.valueType, types: descriptor)
+    }
+
+    /// Nil where the object does not say, and for maps whose elements are the kernel's own (libbpf
+    /// `bpf_object__create_map`).
+    package init?(_ type: MapType, key: UInt32, value: UInt32, types descriptor: Int32) {
+        guard value != 0 else { return nil }
+        switch type {
         case .unspecified, .programArray, .perfEventArray, .cgroupArray, .stackTrace, .arrayOfMaps, .hashOfMaps,
             .devMap,
             .devMapHash, .cpuMap, .xskMap, .sockMap, .sockHash, .queue, .stack, .ringBuffer, .userRingBuffer,
@@ -20,7 +26,7 @@ package struct MapTypes: Sendable {
             return nil
         case .hash, .array, .perCPUHash, .perCPUArray, .lruHash, .lruPerCPUHash, .lpmTrie, .cgroupStorage,
             .perCPUCgroupStorage, .socketStorage, .inodeStorage, .taskStorage, .cgroupLocalStorage, .bloomFilter:
-            (self.descriptor, key, value) = (descriptor, map.keyType, map.valueType)
+            (self.descriptor, self.key, self.value) = (descriptor, key, value)
         }
     }
 }
@@ -60,7 +66,12 @@ package struct KernelMap: ~Copyable {
             attributes.put(types.value, at: 56)
         }
         attributes.put(extra, at: 64)
-        let result = BPF.call(.mapCreate, &attributes)
+        var result = BPF.call(.mapCreate, &attributes)
+        if result < 0, types != nil {
+            // Some maps are particular about types: most do without (libbpf, too, tries again).
+            for offset in [48, 52, 56] { attributes.put(UInt32(0), at: offset) }
+            result = BPF.call(.mapCreate, &attributes)
+        }
         guard result >= 0 else { throw KernelError(call: "bpf(MAP_CREATE)", errno: Int32(-result)) }
         self.init(adopting: Int32(result), type: type, keySize: keySize, valueSize: valueSize)
     }

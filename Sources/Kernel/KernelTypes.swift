@@ -1,4 +1,5 @@
 package import Loader
+internal import Synchronization
 
 /// The running kernel's types, read once.
 package enum KernelTypes {
@@ -8,16 +9,22 @@ package enum KernelTypes {
         return try? BTF(bytes, name: "/sys/kernel/btf/vmlinux")
     }()
 
-    /// The kernel's types with those of each loaded module that may have a type of this name (Linux 5.11).
+    /// The kernel's types with those of each loaded module that has a type of this name (Linux 5.11).
     package static func modules(naming name: String) -> [BTF] {
-        guard let shared, !moduleFiles.isEmpty else { return [] }
-        // A module's names are among its own strings or the kernel's.
-        let isKernels = shared.bytes.holds(name)
-        return moduleFiles.compactMap { path in
-            guard let bytes = try? readFile(path), isKernels || bytes.holds(name) else { return nil }
-            return try? shared.joined(withModule: bytes, name: path)
+        guard let shared else { return [] }
+        return found.withLock { found in
+            if let known = found[name] { return known }
+            let joined = moduleFiles.compactMap { path -> BTF? in
+                guard let bytes = try? readFile(path), shared.isNamed(name, inModule: bytes) else { return nil }
+                return try? shared.joined(withModule: bytes, name: path)
+            }
+            found[name] = joined
+            return joined
         }
     }
+
+    /// By name: several relocations ask for one type.
+    private static let found = Mutex<[String: [BTF]]>([:])
 
     private static let moduleFiles: [String] = {
         let directory = "/sys/kernel/btf"
@@ -38,20 +45,6 @@ package enum KernelTypes {
     private static func find(_ name: String, _ kind: BTF.Kind) -> UInt32? {
         guard let shared else { return nil }
         return shared.types(named: name).first { shared[$0]?.kind == kind }
-    }
-}
-
-extension [UInt8] {
-    /// Whether a text is among the bytes.
-    fileprivate func holds(_ text: String) -> Bool {
-        let text = Array<UInt8>(text.utf8)
-        guard let first = text.first, count >= text.count else { return false }
-        var at = startIndex
-        while let found = self[at...].firstIndex(of: first), found + text.count <= endIndex {
-            if self[found..<found + text.count].elementsEqual(text) { return true }
-            at = found + 1
-        }
-        return false
     }
 }
 

@@ -4,14 +4,20 @@ extension BTF {
     /// Kernels refuse what only loaders need: data sections as compilers write them, extern variables and functions, and
     /// tags on those. Each becomes a pointer to nothing, which nobody refers to (libbpf `btf_sanitize`, which rewrites as
     /// much). Maps of global data are therefore made without types.
-    package func forKernel() -> [UInt8] {
+    ///
+    /// The functions `statics` become static: linkers see them as global, but hidden ones are nobody else's, and the kernel
+    /// verifies global ones for any arguments (libbpf `mark_btf_static`).
+    package func forKernel(statics: Set<UInt32> = []) -> [UInt8] {
         var types: [UInt8] = []
         for id in 1..<UInt32(max(1, count)) {
             guard let type = self[id] else { continue }
             if isForLoaders(type) {
                 types += [0, 0, 0, 0, 0, 0, 0, Kind.pointer.rawValue, 0, 0, 0, 0]
             } else {
+                let start = types.count
                 types += bytes[type.data - 12..<type.data + type.kind.trailingSize(type.count)]
+                // The linkage is where other kinds have a count (`vlen`).
+                if type.kind == .function, statics.contains(id) { (types[start + 4], types[start + 5]) = (0, 0) }
             }
         }
         guard let parts = try? BTFParts(bytes, name: "") else { return [] }

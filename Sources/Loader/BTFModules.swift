@@ -7,6 +7,32 @@ extension BTF {
         return try BTF(section, name: "\(path): section '.BTF'")
     }
 
+    /// Whether a module has a type of its own with this name; without joining, which copies all of the kernel's types.
+    package func isNamed(_ name: String, inModule bytes: [UInt8]) -> Bool {
+        guard let kernel = try? BTFParts(self.bytes, name: ""), let module = try? BTFParts(bytes, name: "") else {
+            return false
+        }
+        let wanted = Array(name.utf8)
+        var at = module.types.lowerBound
+        while at + 12 <= module.types.upperBound {
+            guard let offset = bytes.u32(at: at).map(Int.init), let info = bytes.u32(at: at + 4),
+                let kind = Kind(rawValue: UInt8(info >> 24 & 0x1f))
+            else { return false }
+            // Names are the kernel's strings, or the module's own behind them.
+            let isOwn = offset >= kernel.strings.count
+            let strings = isOwn ? module.strings : kernel.strings
+            let start = strings.lowerBound + offset - (isOwn ? kernel.strings.count : 0)
+            let source = isOwn ? bytes : self.bytes
+            if offset != 0, start + wanted.count < strings.upperBound, source[start + wanted.count] == 0,
+                source[start..<start + wanted.count].elementsEqual(wanted)
+            {
+                return true
+            }
+            at += 12 + kind.trailingSize(Int(info & 0xffff))
+        }
+        return false
+    }
+
     /// The types of a kernel with those of one of its modules behind them, as one: a module's ids and strings go on where
     /// the kernel's end ("split BTF", Linux `Documentation/bpf/btf.rst`; Linux 5.11).
     package func joined(withModule bytes: [UInt8], name: String) throws(LoaderError) -> BTF {

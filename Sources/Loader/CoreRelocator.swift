@@ -26,9 +26,10 @@ extension ProgramSpec {
     package func resolutions(
         local: BTF,
         target: BTF,
-        modules: (String) -> [BTF] = { _ in [] }
+        modules: (String) -> [BTF] = { _ in [] },
+        isInProcess: Bool = false
     ) throws(LoaderError) -> [CoreResolution] {
-        try relocating(local, target, modules, false).resolutions
+        try relocating(local, target, modules, isInProcess).resolutions
     }
 
     private func relocating(

@@ -84,6 +84,7 @@ struct MapDefinition {
                 maxEntries: Int(definition.maxEntries),
                 flags: definition.flags,
                 extra: definition.extra,
+                keyType: definition.keyType,
                 valueType: definition.valueType
             )
             notes += definition.notes

@@ -82,7 +82,8 @@ package struct InnerMapSpec: Equatable, Sendable {
     package var maxEntries: Int
     package var flags: UInt32
     package var extra: UInt64 = 0
-    /// Type of the value in `ObjectSpec.btf`; 0 where only its size is given.
+    /// Types of key and value in `ObjectSpec.btf`; 0 where only sizes are given.
+    package var keyType: UInt32 = 0
     package var valueType: UInt32 = 0
 }
 

@@ -37,7 +37,7 @@ package final class ProbeResolver {
     package func symbols(of module: LoadedModule) throws(SymbolsError) -> ModuleSymbols {
         if let known = symbolsOf[module.openPath] { return known }
         // A file of another mount namespace has its debug files there, too.
-        let root = module.openPath.hasPrefix("/proc/\(maps.pid)/root/") ? "/proc/\(maps.pid)/root" : ""
+        let root = module.openPath.hasPrefix("/proc/\(maps.reader)/root/") ? "/proc/\(maps.reader)/root" : ""
         let symbols = try ModuleSymbols(path: module.openPath, root: root)
         symbolsOf[module.openPath] = symbols
         return symbols
@@ -212,7 +212,7 @@ package final class ProbeResolver {
     private func compare(_ expected: ArraySlice<UInt8>, at address: UInt64, _ name: String) throws(SymbolsError) {
         // A file on its own has no memory that could differ.
         if leavesChecksToAgent || maps.mappings.isEmpty { return }
-        var found = try readMemory(pid: maps.pid, address: address, count: expected.count)
+        var found = try readMemory(pid: maps.reader, address: address, count: expected.count)
         for (patch, original) in ourPatches {
             for (index, byte) in original.enumerated() {
                 let place = patch &+ UInt64(index) &- address

@@ -36,6 +36,8 @@ package struct BinaryInfo: Equatable, Sendable {
     /// `e_type`; 1 is a relocatable object.
     package var type: UInt16
     package var interpreter: Interpreter
+    /// It names directories for its libraries (DT_RUNPATH, DT_RPATH).
+    package var hasOwnPaths = false
     package var isSetuid: Bool
     package var isSetgid: Bool
     /// Has file capabilities (`security.capability`).
@@ -76,6 +78,7 @@ package struct BinaryInfo: Equatable, Sendable {
         guard info.form == .elf64, info.machine == UInt16(EM_X86_64) else { return info }
         let file = try ELFFile(path: path)
         info.needed = file.dynamicStrings(DT_NEEDED)
+        info.hasOwnPaths = !(file.dynamicStrings(DT_RUNPATH) + file.dynamicStrings(DT_RPATH)).isEmpty
         if let name = file.interpreter {
             info.interpreter = classify(name)
         } else {

@@ -18,7 +18,9 @@ package enum IndirectFunctions {
             let isOwner = user == module
             guard let file = isOwner ? symbols.file : try? ELFFile(path: user.openPath) else { continue }
             for slot in slots(in: file, for: symbol, isOwner: isOwner) {
-                guard let bytes = try? readMemory(pid: maps.pid, address: slot &+ user.bias, count: 8) else { continue }
+                guard let bytes = try? readMemory(pid: maps.reader, address: slot &+ user.bias, count: 8) else {
+                    continue
+                }
                 let value = bytes.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
                 let address = value &- module.bias
                 guard module.start <= value, value < module.end, address != symbol.address else { continue }

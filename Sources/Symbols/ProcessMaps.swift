@@ -60,8 +60,9 @@ package struct LoadedModule: Equatable, Sendable {
 
 /// The memory map of a process and the modules in it.
 package struct ProcessMaps: Sendable {
-    /// The process, or where its first thread has ended another one's number: both lead to its files in /proc.
     package let pid: Int32
+    /// What leads to the process's files in /proc: itself, or where its first thread has ended another one's number.
+    package let reader: Int32
     package let mappings: [Mapping]
     package let modules: [LoadedModule]
 
@@ -74,7 +75,7 @@ package struct ProcessMaps: Sendable {
         let mappings = Self.mappings(in: text, with: "").filter(isWanted)
         // A process that is exiting, and a kernel thread, have an empty map.
         guard !mappings.isEmpty else { throw .noProcess(pid) }
-        return ProcessMaps(pid: reader, mappings: mappings)
+        return ProcessMaps(pid: pid, reader: reader, mappings: mappings)
     }
 
     /// The lines of `/proc/PID/maps`, of which no file is opened; only those that hold `text`.
@@ -127,6 +128,7 @@ package struct ProcessMaps: Sendable {
     package init(file path: String) throws(SymbolsError) {
         let segments = try ELFFile(path: path).segments.filter { $0.type == UInt32(PT_LOAD) }
         pid = getpid()
+        reader = pid
         mappings = []
         modules = [
             LoadedModule(
@@ -144,10 +146,11 @@ package struct ProcessMaps: Sendable {
         ]
     }
 
-    private init(pid: Int32, mappings: [Mapping]) {
+    private init(pid: Int32, reader: Int32, mappings: [Mapping]) {
         self.pid = pid
+        self.reader = reader
         self.mappings = mappings
-        modules = Self.findModules(pid: pid, mappings: mappings)
+        modules = Self.findModules(pid: reader, mappings: mappings)
     }
 
     /// The mapping that holds an address.

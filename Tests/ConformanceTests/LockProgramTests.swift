@@ -155,7 +155,7 @@ import UBPFVM
         let start = clock.now
         #expect(try fixture.run() == UInt64(bitPattern: -16))
         let passed = clock.now - start
-        #expect(passed > .milliseconds(40) && passed < .milliseconds(500))
+        #expect(passed > .milliseconds(40) && passed < .seconds(5))
         let found = words()
         #expect(found[0] == 1 && found[1] & ~(1 << 31) == owner && found[2...] == [2, 3])
         var frozen: UInt32 = 0
@@ -181,9 +181,12 @@ import UBPFVM
             for round in 0..<20_000 {
                 if thread < 2 {
                     let value = [UInt8](repeating: UInt8(truncatingIfNeeded: round * 2 + thread), count: 16)
-                    if user.update(key, value, flags: 4) != 0 { torn.add(1, ordering: .relaxed) }
+                    // EBUSY: who held it got no CPU for long.
+                    let status = user.update(key, value, flags: 4)
+                    if status != 0, status != -16 { torn.add(1, ordering: .relaxed) }
                 } else {
                     let (status, value) = user.lookup(key, flags: 4)
+                    if status == -16 { continue }
                     let seen = Set(value.prefix(4) + value.dropFirst(8))
                     if status != 0 || seen.count != 1 { torn.add(1, ordering: .relaxed) }
                 }

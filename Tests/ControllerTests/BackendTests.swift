@@ -223,4 +223,36 @@ struct LinkingTests {
         let bytes = try Data(contentsOf: URL(fileURLWithPath: path))
         #expect(bytes.range(of: Data("libbpf: ".utf8)) == nil)
     }
+
+    /// A probe on another file of the name would count nothing, and say nothing.
+    @Test func librariesThatAreNotKnownBeforehand() throws {
+        let files = try #require(Files.shared)
+        let source = files.directory + "/unknown-library.bpf.c"
+        try """
+        #include "vmlinux.h"
+        #include <bpf/bpf_helpers.h>
+        long hits;
+        SEC("uprobe/libc.so.6:malloc") int on_malloc(void *c) { hits++; return 0; }
+        char LICENSE[] SEC("license") = "GPL";
+
+        """.write(toFile: source, atomically: true, encoding: .utf8)
+        let result = try files.run([source, "--", files.directory + "/static"])
+        #expect(
+            result.errors.contains(
+                "which file 'libc.so.6' is for program 'on_malloc' is not known before the command runs"
+            ),
+            "\(result.errors)"
+        )
+        #expect(result.errors.contains("static is statically linked"))
+        #expect(result.status != 0)
+    }
+
+    @Test func comparesOnlyWhatItCanRunTwice() throws {
+        let files = try #require(Files.shared)
+        for option in ["--follow-fork", "--follow-exec", "--backend=user"] {
+            let result = try files.run(["memleak", "--compare-backends", option, "--", "true"])
+            #expect(result.errors.contains("--compare-backends runs both ways itself"), "\(result.errors)")
+            #expect(result.status == 64)
+        }
+    }
 }

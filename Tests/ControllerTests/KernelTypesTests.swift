@@ -55,6 +55,35 @@ private let special = """
 
     """
 
+/// Maps that the kernel does not take with such types, and a function that it may not verify for all arguments.
+private let particular = """
+    #include "vmlinux.h"
+    #include <bpf/bpf_helpers.h>
+    enum which { ONE, TWO };
+    struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 2); __type(key, enum which); __type(value, long); }
+        by_enum SEC(".maps");
+    struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, 2); __uint(key_size, 4); __type(value, long); }
+        by_size SEC(".maps");
+    struct { __uint(type, BPF_MAP_TYPE_LPM_TRIE); __uint(max_entries, 2); __uint(map_flags, 1); __type(key, u64); __type(value, long); }
+        by_prefix SEC(".maps");
+    struct inner { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, int); __type(value, long); } first SEC(".maps");
+    struct { __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS); __uint(max_entries, 1); __type(key, int); __array(values, struct inner); }
+        outer SEC(".maps") = {.values = {&first}};
+    __attribute__((weak, noinline, visibility("hidden"))) int store(long *where) { *where = 7; return 0; }
+    SEC("tp/sched/sched_process_exit") int on_exit(void *c) {
+        int key = 0;
+        u64 prefix = 0;
+        long value = 0;
+        store(&value);
+        bpf_map_update_elem(&by_enum, &key, &value, 0);
+        bpf_map_update_elem(&by_size, &key, &value, 0);
+        bpf_map_update_elem(&by_prefix, &prefix, &value, 0);
+        return bpf_map_lookup_elem(&outer, &key) != 0;
+    }
+    char LICENSE[] SEC("license") = "GPL";
+
+    """
+
 /// Programs that the kernel takes only with the object's types.
 @Suite(
     .enabled(if: Files.shared != nil, "dist/ has not been built: make build"),
@@ -75,6 +104,16 @@ struct KernelTypesTests {
         #expect(!lines.isEmpty)
         // 2 * (0 + … + 7); 0 + … + 4; the first look at a thread that ends.
         #expect(lines.allSatisfy { $0.contains(#""fields":{"sum":56,"rounds":10,"kept":1}"#) }, "\(lines)")
+    }
+
+    @Test func typesThatTheKernelRefuses() throws {
+        let files = try #require(Files.shared)
+        let result = try files.run([try write("particular", particular), "-j", "-q", "--", "true"])
+        try #require(result.status == 0, "\(result.errors)")
+        for name in ["by_enum", "by_size", "by_prefix"] {
+            #expect(result.output.contains(#""name":"\#(name)","entries":[{"key":"#), "\(name): \(result.output)")
+        }
+        #expect(!result.output.contains(#""value":0}"#))
     }
 
     @Test func spinLocksAndTimersCanBeAskedFor() throws {
@@ -115,6 +154,17 @@ struct KernelTypesTests {
         #expect(try count() > first)
         let other = try files.run([try write("pinned", source(entries: 9)), "--", "true"])
         #expect(other.errors.contains("another kind of map is pinned at /sys/fs/bpf/\(name)"), "\(other.errors)")
+        #expect(other.errors.contains("help: rm /sys/fs/bpf/\(name), if nobody needs it any more"))
         #expect(other.status == 69)
+        // Asking the kernel leaves nothing, and does not take what is there.
+        let asked = try files.run(["check", "--kernel", try write("pinned", source(entries: 9))])
+        #expect(asked.output.contains("kernel: accepted"), "\(asked.output)")
+        unlink("/sys/fs/bpf/\(name)")
+        #expect(try files.run(["check", "--kernel", try write("pinned", source(entries: 8))]).status == 0)
+        #expect(access("/sys/fs/bpf/\(name)", F_OK) != 0)
+        // Nor does a run that fails.
+        let wrong = source(entries: 8).replacing("int key = 0;", with: "int key = *(volatile int *)bpf_ktime_get_ns();")
+        #expect(try files.run([try write("pinned", wrong), "--", "true"]).status != 0)
+        #expect(access("/sys/fs/bpf/\(name)", F_OK) != 0)
     }
 }

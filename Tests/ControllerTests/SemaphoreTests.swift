@@ -26,6 +26,13 @@ struct SemaphoreTests {
             seen = shop.say("?")
         }
         #expect(seen == "0\n")
+        // Attached and detached many times: nothing adds up.
+        for _ in 0..<5 {
+            let again = try Session(files, look)
+            #expect(shop.say("?") == "1\n")
+            _ = again.interrupt()
+            #expect(shop.say("?") == "0\n")
+        }
         #expect(shop.end() == 5)
     }
 

@@ -36,8 +36,17 @@ func kernelTypes() throws -> BTF { try BTF(readFile(vmlinux), name: vmlinux) }
         let int = try #require(kernel.types(named: "int").first)
         builder.structure("of_a_module", size: 8, [("a", type: int, offset: 0), ("b", type: int, offset: 4)])
         builder.add(.typedef, "of_a_module_t", sizeOrType: builder.next - 1)
+        // Whether it has a type of a name is asked without joining.
+        for (name, isThere) in [
+            ("of_a_module", true), ("of_a_module_t", true), ("of_a", false), ("int", false), ("task_struct", false),
+        ] {
+            #expect(kernel.isNamed(name, inModule: builder.bytes()) == isThere, "\(name)")
+        }
+        builder.structure("file", size: 4, [("a", type: int, offset: 0)])
+        #expect(kernel.isNamed("file", inModule: builder.bytes()))
+        #expect(kernel.isNamed("of_a_module", inModule: Array(builder.bytes().dropLast(40))) == false)
         let types = try kernel.joined(withModule: builder.bytes(), name: "module")
-        #expect(types.count == kernel.count + 2)
+        #expect(types.count == kernel.count + 3)
         let type = try #require(types.types(named: "of_a_module").first.flatMap { types[$0] })
         #expect(types.name(types.member(type, 1)) == "b")
         #expect(types.member(type, 1).type == int)
@@ -49,7 +58,8 @@ func kernelTypes() throws -> BTF { try BTF(readFile(vmlinux), name: vmlinux) }
             )
             let lines = dump.output.split(separator: "\n").map(String.init)
             #expect(lines.first == "[\(kernel.count)] STRUCT 'of_a_module' size=8 vlen=2")
-            #expect(lines.last == "[\(kernel.count + 1)] TYPEDEF 'of_a_module_t' type_id=\(kernel.count)")
+            #expect(lines.contains("[\(kernel.count + 1)] TYPEDEF 'of_a_module_t' type_id=\(kernel.count)"))
+            #expect(lines.contains("[\(kernel.count + 2)] STRUCT 'file' size=4 vlen=1"))
         }
     }
 

@@ -220,6 +220,16 @@ private let header = """
         #expect(try Self.relocate(text, target).contains { $0.opcode == .load64 && $0.offset == 24 })
     }
 
+    /// A type without flavour is the one that is meant, where the target has both.
+    @Test func flavoursDoNotHideThePlainType() throws {
+        let target = try Self.types {
+            let long = $0.integer("unsigned long", bytes: 8)
+            $0.structure("s___old", size: 64, [("a", type: long, offset: 24)])
+            $0.structure("s", size: 64, [("a", type: long, offset: 16)])
+        }
+        #expect(try Self.relocate(load, target).contains { $0.opcode == .load64 && $0.offset == 16 })
+    }
+
     @Test func equalCandidatesAgreeAndOthersAreAmbiguous() throws {
         func target(_ second: UInt32) throws -> BTF {
             try Self.types {

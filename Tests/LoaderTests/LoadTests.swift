@@ -55,6 +55,8 @@ import Testing
         let outer = try map("outer")
         var inner = InnerMapSpec(type: .array, keySize: 4, valueSize: 8, maxEntries: 4, flags: 0)
         inner.valueType = try #require(outer.innerMap).valueType
+        inner.keyType = try #require(outer.innerMap).keyType
+        #expect(btf.size(of: inner.keyType) == 4)
         #expect(btf.size(of: inner.valueType) == 8)
         #expect(outer.innerMap == inner)
         #expect(outer.valueSize == 4)

@@ -21,7 +21,7 @@
 
 #define CSESSION_MAGIC 0x3170646f7366706eull
 #define CSESSION_PLAN_MAGIC 0x316e616c70667062ull
-#define CSESSION_VERSION 8u
+#define CSESSION_VERSION 9u
 
 // How a byte range of a segment is given.
 struct csession_range {

@@ -44,7 +44,7 @@ package enum KernelVerdict: Equatable, Sendable {
 
     /// Loads a relocated program with maps of its own, which go with it.
     static func ask(_ program: ProgramSpec, of object: ObjectSpec) -> KernelVerdict {
-        let types = HeldTypes(object.btf)
+        let types = HeldTypes(object)
         var maps: [Int: KernelMapHolder] = [:]
         var instructions = program.instructions
         for index in instructions.indices {
@@ -55,6 +55,7 @@ package enum KernelVerdict: Equatable, Sendable {
             do throws(Failure) {
                 var spec = object.maps[number]
                 try KernelConfiguration.fill(&spec, of: program.name)
+                spec.isPinned = false
                 if maps[number] == nil { maps[number] = try KernelMapHolder(spec, types: types?.descriptor) }
             } catch { return .unknown("\(error.what): \(error.why ?? "")") }
             let descriptor = Int64(maps[number]?.map.descriptor ?? -1)

@@ -100,6 +100,9 @@ package struct RunOptions: Equatable, Sendable {
         if !pids.isEmpty, !command.isEmpty {
             throw .usage("either -p PID or -- COMMAND, not both")
         }
+        if comparesBackends, followsFork || followsExec || backend != .auto {
+            throw .usage("--compare-backends runs both ways itself, without --backend, --follow-fork and --follow-exec")
+        }
         if comparesBackends, command.isEmpty, pids.isEmpty || duration == nil {
             throw .usage(
                 "--compare-backends runs a workload twice",

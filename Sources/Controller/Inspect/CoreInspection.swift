@@ -11,6 +11,8 @@ package struct CoreInspection {
         /// Place in the function, in slots of 8 bytes, as the kernel and libbpf count.
         var slot: Int
         var relocation: CoreResolution
+        /// The kernel has it, but programs in processes see only some fields of tasks.
+        var isHidden: Bool
         /// Line of the source, where the object says.
         var line: LineInfo?
     }
@@ -25,17 +27,18 @@ package struct CoreInspection {
             guard let local = object.btf else {
                 throw Failure(.noBTF, "\(object.name) has CO-RE relocations but no BTF")
             }
-            guard let target = object.kernelTypes ?? KernelTypes.shared else {
-                throw .noKernelType(program.name, name: "types", hasBTF: false)
-            }
+            let target = Preparation.kernelTypes(of: object)
             let modules = object.kernelTypes == nil ? KernelTypes.modules : { _ in [] }
+            let isInProcess = Preparation.isInProcess(program)
             let found: [CoreResolution]
+            let seen: [CoreResolution]
             do {
                 found = try program.resolutions(local: local, target: target, modules: modules)
+                seen = try program.resolutions(local: local, target: target, isInProcess: isInProcess)
             } catch { throw Failure(error) }
             var slots = [0]
             for instruction in program.instructions { slots.append((slots.last ?? 0) + instruction.slots) }
-            for relocation in found {
+            for (relocation, seen) in zip(found, seen) {
                 let function = program.functions.last { $0.start <= relocation.instruction }
                 rows.append(
                     Row(
@@ -43,6 +46,7 @@ package struct CoreInspection {
                         function: function?.name ?? program.name,
                         slot: slots[relocation.instruction] - slots[function?.start ?? 0],
                         relocation: relocation,
+                        isHidden: isInProcess && relocation.value != nil && seen.value == nil,
                         line: program.lines.last { $0.instruction <= relocation.instruction }
                     )
                 )
@@ -62,6 +66,7 @@ package struct CoreInspection {
             lines.append(
                 "  \(aligned("\(row.slot)", to: 5)) \(aligned(row.relocation.kind.name, to: 14)) "
                     + "\(aligned(row.relocation.subject, to: 40)) \(row.relocation.original) -> \(value)"
+                    + (row.isHidden ? " (not for programs in processes)" : "")
                     + (row.line.map { "  \(fileName(of: $0.file)):\($0.line)" } ?? "")
             )
         }
@@ -86,6 +91,7 @@ package struct CoreInspection {
                         // As text: readers of JSON hold numbers as doubles.
                         entry.member("original", "\(row.relocation.original)")
                         if let value = row.relocation.value { entry.member("value", "\(value)") }
+                        if row.isHidden { entry.member("hidden", true) }
                         if let line = row.line {
                             entry.member("file", line.file)
                             entry.member("line", line.line)

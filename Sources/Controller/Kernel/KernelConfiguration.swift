@@ -36,6 +36,9 @@ enum KernelConfiguration {
             let bytes: [UInt8]
             switch value(variable.name) {
             case nil: continue
+            // `extern char`: y or m, as libbpf has it.
+            case .number(let number) where variable.kind == .character && variable.size == 1 && number <= 2:
+                bytes = [number == 1 ? UInt8(ascii: "y") : number == 2 ? UInt8(ascii: "m") : UInt8(ascii: "n")]
             case .number(let number):
                 bytes = (0..<min(8, variable.size)).map { UInt8(truncatingIfNeeded: number >> (8 * UInt64($0))) }
             // Cut off, and always with an end, as by libbpf.

@@ -59,7 +59,7 @@ package final class KernelHalf {
         self.object = object
         self.options = options
         self.messages = messages
-        types = HeldTypes(object.btf) { messages.detail("the kernel does not take the object's types: \($0)") }
+        types = HeldTypes(object) { messages.detail("the kernel does not take the object's types: \($0)") }
         attaching = KernelAttaching(pids: options.pids) { messages.detail($0) }
         inProcess = object.mapsUsed(by: plan.requests.map(\.program))
     }
@@ -100,6 +100,7 @@ package final class KernelHalf {
         for refusal in isFatal ? refusals.dropLast() : refusals[...] { messages.warning(refusal) }
         if isFatal { throw refusals.last ?? Failure.nothingToAttach(object.name) }
         try fillProgramArrays()
+        for map in maps.values { try map.pin() }
         for pid in options.pids { try name(pid) }
         let prints = programs.values.contains { holder in
             // bpf_trace_printk, bpf_trace_vprintk
@@ -325,9 +326,10 @@ final class HeldTypes {
     var descriptor: Int32 { types.descriptor }
 
     /// Nil without types, and for a kernel that does not take them: most programs work without.
-    init?(_ types: BTF?, refused: (String) -> Void = { _ in }) {
-        guard let types else { return nil }
-        do throws(KernelError) { self.types = try KernelBTF(types) } catch {
+    init?(_ object: ObjectSpec, refused: (String) -> Void = { _ in }) {
+        guard let types = object.btf else { return nil }
+        let hidden = object.programs.flatMap(\.functions).filter(\.isHidden).map(\.type)
+        do throws(KernelError) { self.types = try KernelBTF(types, statics: Set(hidden)) } catch {
             refused(error.description)
             return nil
         }

@@ -9,6 +9,7 @@ final class KernelMapHolder {
     let spec: MapSpec
     /// Its elements that have arguments of static probes, where this is the map for them.
     let staticProbes = StaticProbeNumbers()
+    private let isToBePinned: Bool
 
     /// Makes the map with its first contents; sizes that objects leave open become libbpf's or the kernel's own.
     ///
@@ -34,12 +35,13 @@ final class KernelMapHolder {
         }
         self.spec = spec
         do throws(KernelError) {
-            let inner = try Self.template(spec.innerMap)
-            let path = "\(KernelMap.pinDirectory)/\(spec.name)"
-            if spec.isPinned, let pinned = try KernelMap.pinned(path, as: spec) {
+            let inner = try Self.template(spec.innerMap, types)
+            if spec.isPinned, let pinned = try KernelMap.pinned(Self.path(spec), as: spec) {
                 map = pinned
+                isToBePinned = false
                 return
             }
+            isToBePinned = spec.isPinned
             map = try KernelMap(
                 type: spec.type,
                 keySize: spec.keySize,
@@ -56,28 +58,41 @@ final class KernelMapHolder {
                 guard status >= 0 else { throw KernelError(call: "bpf(MAP_UPDATE_ELEM)", errno: Int32(-status)) }
             }
             if spec.isReadOnly { try map.freeze() }
-            if spec.isPinned { try map.pin(path) }
-        } catch { throw .kernelMapFailed(spec.name, error.description) }
+        } catch {
+            throw error.errno == EEXIST
+                ? .pinnedMapDiffers(spec.name, error.call) : .kernelMapFailed(spec.name, error.description)
+        }
+    }
+
+    private static func path(_ spec: MapSpec) -> String { "\(KernelMap.pinDirectory)/\(spec.name)" }
+
+    /// Pins what was made to be pinned; once programs are loaded, so that nothing stays of a run that fails.
+    func pin() throws(Failure) {
+        guard isToBePinned else { return }
+        do throws(KernelError) { try map.pin(Self.path(spec)) } catch {
+            throw .kernelMapFailed(spec.name, error.description)
+        }
     }
 
     /// What the maps inside a map of maps look like.
     private final class Template {
         let map: KernelMap
 
-        init(_ spec: InnerMapSpec) throws(KernelError) {
+        init(_ spec: InnerMapSpec, _ types: Int32?) throws(KernelError) {
             map = try KernelMap(
                 type: spec.type,
                 keySize: spec.keySize,
                 valueSize: spec.valueSize,
                 maxEntries: spec.maxEntries,
-                flags: spec.flags
+                flags: spec.flags,
+                types: types.flatMap { MapTypes(spec.type, key: spec.keyType, value: spec.valueType, types: $0) }
             )
         }
     }
 
-    private static func template(_ spec: InnerMapSpec?) throws(KernelError) -> Template? {
+    private static func template(_ spec: InnerMapSpec?, _ types: Int32?) throws(KernelError) -> Template? {
         guard let spec else { return nil }
-        return try Template(spec)
+        return try Template(spec, types)
     }
 
     /// Puts a descriptor into an element: a map's, a program's, a perf buffer's.
@@ -118,9 +133,7 @@ final class KernelMapHolder {
         var result: [(key: [UInt8], value: [UInt8])] = []
         do throws(KernelError) {
             // Elements that come and go while it is read may be more than there is room for at once.
-            if let all = try map.allEntries(limit: 2 * spec.maxEntries) {
-                return isArray ? all.filter { $0.value.contains { $0 != 0 } } : all
-            }
+            if let all = try map.allEntries(limit: 2 * spec.maxEntries, withoutZeros: isArray) { return all }
             var key = try map.nextKey(nil)
             var visited = 0
             while let present = key, visited <= spec.maxEntries {

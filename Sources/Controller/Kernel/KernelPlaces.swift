@@ -57,6 +57,7 @@ extension KernelAttaching {
             // The program first, then its libraries, of which nothing is known yet.
             let isIts = request.place.module.map { fileName(of: program) == $0 } ?? has(program, request.place)
             if isIts { return program }
+            try checkKnown(module, of: program, request)
         } else if let process, let resolver = try? ProbeResolver(pid: process.pid) {
             let found =
                 request.place.module.map { resolver.modules(named: $0).first }
@@ -76,6 +77,26 @@ extension KernelAttaching {
             .fileMissing,
             "no file '\(module)' for program '\(request.name)'",
             why: "it is neither a library nor a command here",
+            help: "--attach \(request.name)=/path/to/file:\(request.place.symbol)"
+        )
+    }
+
+    /// Refuses a library by name where the program's own may be another file: a probe on the wrong one counts nothing.
+    private func checkKnown(_ module: String, of program: String, _ request: AttachRequest) throws(Failure) {
+        guard let info = try? BinaryInfo.inspect(program), info.form == .elf64 else { return }
+        let why: String
+        switch info.interpreter {
+        case .none: why = "\(program) is statically linked"
+        case .musl(let name), .unknown(let name): why = "its loader, \(name), has libraries of its own"
+        case .glibc:
+            let isElsewhere = info.hasOwnPaths || environmentValue("LD_LIBRARY_PATH")?.isEmpty == false
+            guard isElsewhere, !module.hasPrefix("libc.") else { return }
+            why = "it may be in a directory that \(program) or LD_LIBRARY_PATH names"
+        }
+        throw Failure(
+            .fileMissing,
+            "which file '\(module)' is for program '\(request.name)' is not known before the command runs",
+            why: why,
             help: "--attach \(request.name)=/path/to/file:\(request.place.symbol)"
         )
     }

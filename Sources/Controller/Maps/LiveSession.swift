@@ -77,12 +77,25 @@ package struct LiveSession: ~Copyable {
         if !view.kernelArrays.isEmpty {
             let process = try Descriptor(clinux_pidfd(place.owner), "pidfd_open")
             // pidfd_getfd(2)
-            try view.mapArrays { Int32(clinux_syscall(438, Int64(process.number), Int64($0), 0, 0, 0, 0)) }
+            try view.mapArrays {
+                Self.kernelMap(Int32(clinux_syscall(438, Int64(process.number), Int64($0), 0, 0, 0, 0)))
+            }
             _ = consume process
         }
         let file = try open(place.owner, place.descriptors.notes, O_RDWR)
         let notes = try MapNotes.open(file, limit: unsafe Int(view.header.pointee.map_count))
         return LiveSession(place.owner, view, notes, image, shared)
+    }
+
+    /// A descriptor if it is a kernel's map, and nothing that a hostile process may shorten; else -1.
+    private static func kernelMap(_ descriptor: Int32) -> Int32 {
+        if descriptor < 0 { return -1 }
+        var name = [CChar](repeating: 0, count: 64)
+        let length = unsafe readlink("/proc/self/fd/\(descriptor)", &name, name.count - 1)
+        let path = String(decoding: name.prefix(max(0, length)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        if path == "anon_inode:bpf-map" { return descriptor }
+        _ = close(descriptor)
+        return -1
     }
 
     private static func open(_ pid: Int32, _ descriptor: Int32, _ mode: Int32) throws(Failure) -> Descriptor {
@@ -138,11 +151,8 @@ package struct LiveSession: ~Copyable {
 
     /// Inodes of the shared segments that a process has mapped.
     private static func mapped(by pid: Int32) -> Set<UInt64> {
-        guard case .success(let bytes) = readFile("/proc/\(pid)/maps") else { return [] }
-        let lines = String(decoding: bytes, as: UTF8.self).split(separator: "\n")
-        return Set(
-            lines.compactMap { Mapping(line: $0) }.filter { $0.path.hasPrefix("/memfd:ubpf-shared") }.map(\.inode)
-        )
+        let mappings = try? ProcessMaps.readMappings(pid: pid, with: "/memfd:ubpf-shared")
+        return Set((mappings ?? []).filter { $0.path.hasPrefix("/memfd:ubpf-shared") }.map(\.inode))
     }
 
     private static func processes() -> [Int32] {

@@ -118,7 +118,9 @@ package struct MapAccess {
             let next = map.user.nextKey(last)
             if next.status == -Int64(ENOENT) { return }
             try map.check(next.status, "dump")
-            let found = map.user.lookup(next.key, flags: map.lockFlag)
+            var found = map.user.lookup(next.key, flags: map.lockFlag)
+            // Held for long, perhaps by the thread that somebody looks for: better half of a change than nothing.
+            if found.status == -Int64(EBUSY) { found = map.user.lookup(next.key, flags: 0) }
             // Others may have deleted it meanwhile.
             if found.status != -Int64(ENOENT) {
                 try map.check(found.status, "dump")

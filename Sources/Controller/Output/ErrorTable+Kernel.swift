@@ -1,3 +1,4 @@
+import Kernel
 package import Symbols
 
 // The part of the error table that is about programs in the kernel.
@@ -9,7 +10,9 @@ extension Failure {
     /// system call there, which kills.
     var isOfProcess: Bool {
         switch code {
-        case .staticTarget, .otherLibc, .setuidTarget, .unsupportedMap: true
+        case .staticTarget, .otherLibc, .unsupportedMap: true
+        // Perf events of a process end when it takes other rights by exec; links on many places do not.
+        case .setuidTarget: KernelFeatures.uprobeMulti == .yes
         default: false
         }
     }
@@ -123,6 +126,15 @@ extension Failure {
 
     package static func kernelAttachFailed(_ program: String, section: String, _ error: String) -> Failure {
         Failure(.kernelAttachFailed, "the kernel does not attach program '\(program)'", place: section, why: error)
+    }
+
+    package static func pinnedMapDiffers(_ map: String, _ what: String) -> Failure {
+        Failure(
+            .kernelMapFailed,
+            "map '\(map)' cannot be the one that is pinned under its name",
+            why: what,
+            help: "rm /sys/fs/bpf/\(map), if nobody needs it any more, or give the map another name"
+        )
     }
 
     package static func kernelMapFailed(_ map: String, _ error: String) -> Failure {

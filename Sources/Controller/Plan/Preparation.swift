@@ -31,23 +31,29 @@ enum Preparation {
         guard let local = object.btf else {
             throw Failure(.noBTF, "\(object.name) has CO-RE relocations but no BTF")
         }
-        let isInProcess: Bool
-        switch program.attach {
-        case .uprobe, .usdt, .none: isInProcess = true
-        case .kernel: isInProcess = false
-        }
+        let isInProcess = isInProcess(program)
         do {
+            let usesModules = !isInProcess && object.kernelTypes == nil
             return try program.relocated(
                 local: local,
                 target: kernelTypes(of: object),
+                modules: usesModules ? KernelTypes.modules : { _ in [] },
                 isInProcess: isInProcess
             )
         } catch { throw Failure(error) }
     }
 
+    /// Whether a program is for processes; those for the kernel are checked as such.
+    static func isInProcess(_ program: ProgramSpec) -> Bool {
+        switch program.attach {
+        case .uprobe, .usdt, .none: true
+        case .kernel: false
+        }
+    }
+
     /// What CO-RE relocates to: what the object was loaded with, the running kernel's types, or where there are none the
     /// built-in ones.
-    private static func kernelTypes(of object: ObjectSpec) -> BTF {
+    static func kernelTypes(of object: ObjectSpec) -> BTF {
         object.kernelTypes ?? KernelTypes.shared ?? BTF.builtin
     }
 

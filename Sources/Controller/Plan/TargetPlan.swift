@@ -243,7 +243,7 @@ package struct TargetPlan {
         var result: [Place] = []
         for (target, probe) in targets {
             let counter = probe.semaphore == 0 ? 0 : probe.semaphore &+ target.module.bias
-            if counter != 0, resolver.maps.mapping(containing: counter)?.isWritable != true {
+            if counter != 0, resolver.maps.mapping(containing: counter)?.isWritable == false {
                 throw .counterNotWritable(request.name, name: symbol)
             }
             result.append(Place(target: target, cookie: try arguments?.number(of: probe) ?? 0, counter: counter))

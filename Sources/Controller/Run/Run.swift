@@ -33,7 +33,9 @@ package struct Run {
     private func run(_ options: RunOptions) throws(Failure) -> Int32 {
         guard options.backend == .auto else { return try runOnce(options) }
         do throws(Failure) { return try runOnce(options) } catch {
-            guard error.isOfProcess, options.helperSocket == nil, !isGo(options), KernelHalf.isPermitted else {
+            guard error.isOfProcess, options.helperSocket == nil, !options.followsFork, !options.followsExec,
+                !isGo(options), KernelHalf.isPermitted
+            else {
                 throw error
             }
             messages.status("\(error.what): programs run in the kernel, where each hit costs more (--backend user)")
@@ -165,6 +167,8 @@ package struct Run {
     /// Has programs run in the kernel that share a map with programs there which the process cannot have.
     private func share(_ plan: inout AttachPlan, _ object: ObjectSpec) {
         guard !plan.requests.isEmpty, !plan.kernelPrograms.isEmpty, KernelHalf.isPermitted else { return }
+        // In the kernel probes are for a process alone.
+        if options.followsFork || options.followsExec { return }
         let user = Set(plan.requests.map(\.program)).sorted()
         let kernel = plan.kernelPrograms + plan.kernelPrograms.flatMap { object.substitutes(for: $0) }
         let moved = Placement(object, user: user, kernel: kernel).moved

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Runtime
+import Symbols
 
 /// Control groups (version 2) as the kernel numbers them: by the inode numbers of their directories (fs/kernfs/dir.c).
 package enum ControlGroups {
@@ -8,7 +9,13 @@ package enum ControlGroups {
     ///
     /// In a cgroup namespace the hierarchy begins at the namespace's own root.
     package static func ids(of pid: Int32) throws(Failure) -> [UInt64] {
-        guard case .success(let bytes) = readFile("/proc/\(pid)/cgroup") else {
+        // A first thread that has ended stays in its group when the others are moved.
+        let file = threadNumbers(pid).lazy.map { "/proc/\(pid)/task/\($0)" }.first { thread in
+            guard case .success(let bytes) = readFile(thread + "/stat") else { return false }
+            let state = String(decoding: bytes, as: UTF8.self).split(separator: ")").last?.dropFirst().first
+            return state != "Z" && state != "X"
+        }
+        guard case .success(let bytes) = readFile((file ?? "/proc/\(pid)") + "/cgroup") else {
             throw Failure(
                 .noProcess,
                 "the control group of process \(pid) cannot be read: \(errorText(clinux_errno()))"
@@ -59,7 +66,7 @@ package enum ControlGroups {
     }
 
     /// Whether paths begin at the hierarchy's root (include/linux/proc_ns.h, `PROC_CGROUP_INIT_INO`).
-    private static var isInFirstNamespace: Bool {
+    static var isInFirstNamespace: Bool {
         var status = stat()
         // Kernels without such namespaces have no such file.
         return unsafe stat("/proc/self/ns/cgroup", &status) != 0 || status.st_ino == 0xefff_fffb

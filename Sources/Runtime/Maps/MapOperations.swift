@@ -103,9 +103,7 @@ extension MapView {
         case .cgroupArray:
             let index = unsafe arrayIndex(key)
             if index >= maxEntries { return Failure.tooBig }
-            let entry = unsafe cgroupEntry(index)
-            defer { unsafe cruntime_store64(entry, 0) }
-            return unsafe cruntime_load64(entry) == 0 ? Failure.noEntry : 0
+            return unsafe cruntime_exchange64(cgroupEntry(index), 0) == 0 ? Failure.noEntry : 0
         case .bloomFilter:
             return Failure.notSupported
         case .array, .queue, .perfEventArray, .ringBuffer, nil:

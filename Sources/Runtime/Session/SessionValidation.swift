@@ -106,6 +106,14 @@ extension SessionView {
             fits(map.values_offset, sizes.values, 1, in: storage), sizes.values <= map.values_size || map.storage != 0,
             stride >= UInt64(family == .programArray || family == .mapArray ? 4 : map.value_size)
         else { throw SessionDamage(.image, .mapPlace) }
+        // Its memory is put over the session's: whole pages inside of it, and no more than the values.
+        let pages = map.values_size &+ 4095 & ~4095
+        guard
+            map.kernel == 0
+                || map.type == 2 && map.storage == CSESSION_STORAGE_SHARED.rawValue && map.values_size == sizes.values
+                    && map.values_size > 0 && map.values_offset % 4096 == 0 && map.values_offset >= 4096
+                    && pages >= map.values_size && fits(map.values_offset, pages, 1, in: header.shared_size)
+        else { throw SessionDamage(.image, .mapPlace) }
     }
 }
 
