@@ -57,6 +57,7 @@ extension VM {
         _ run: EngineRun,
         _ body: (_ isInterpreted: Bool) throws -> Program.Outcome
     ) throws -> Program.Outcome {
+        if engine != run.engine { run.noteFallback("the test itself chose '\(engine.rawValue)'") }
         do {
             let outcome: Program.Outcome
             do { outcome = try body(false) } catch let error as TestingError where error.kind == .engine {

@@ -15,6 +15,8 @@ final class KernelEngine {
     private let session: LoadedSession
     private var maps: [Int: KernelMapCopy] = [:]
     private var programs: [Int: Loaded] = [:]
+    /// Arrays of programs that have theirs.
+    private var filled: Set<Int> = []
     private var events: [Int: KernelEvents] = [:]
 
     private final class Loaded {
@@ -143,9 +145,8 @@ final class KernelEngine {
             switch instructions[place].opcode {
             case .loadMap, .loadMapValue:
                 let number = Int(instructions[place].imm & 0xffff_ffff)
-                let isNew = maps[number] == nil
                 let map = try map(number)
-                if isNew, spec.maps[number].type == .programArray { arrays.append(number) }
+                if spec.maps[number].type == .programArray, !filled.contains(number) { arrays.append(number) }
                 instructions[place].imm = instructions[place].imm & ~0xffff_ffff | Int64(map.map.descriptor)
             default: break
             }
@@ -166,7 +167,15 @@ final class KernelEngine {
             )
         } catch { throw .kernel("the kernel refuses \(program.name)", error) }
         programs[index] = loaded
-        for array in arrays { try fill(array) }
+        do throws(TestingError) {
+            // Before its programs are loaded, which may use it, too.
+            for array in arrays where filled.insert(array).inserted { try fill(array) }
+        } catch {
+            // A program whose tail calls lead nowhere is none to be remembered.
+            programs[index] = nil
+            filled.subtract(arrays)
+            throw error
+        }
         return loaded
     }
 
@@ -210,20 +219,25 @@ final class KernelEngine {
 /// This thread on the CPU where it is, until it may go anywhere again.
 private struct Affinity {
     private let before: [UInt8]
+    private let isKnown: Bool
     let cpu: Int
 
     init() {
         var mask = [UInt8](repeating: 0, count: 128)
-        _ = Self.call(204, &mask)
+        let got = Self.call(204, &mask)
         before = mask
         let cpu = Int(cruntime_cpu())
+        self.cpu = cpu
+        // A mask of the kernel's own may be larger: then the thread stays free.
+        isKnown = got > 0 && cpu < 1024
+        guard isKnown else { return }
         var own = [UInt8](repeating: 0, count: 128)
         own[cpu / 8] = 1 << UInt8(cpu % 8)
         _ = Self.call(203, &own)
-        self.cpu = cpu
     }
 
     func restore() {
+        guard isKnown else { return }
         var mask = before
         _ = Self.call(203, &mask)
     }

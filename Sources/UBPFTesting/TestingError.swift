@@ -70,6 +70,12 @@ public struct TestingError: Error, Equatable, Sendable, CustomStringConvertible 
         TestingError(.notFound, "no kind of program has a section '\(name)'; for instance xdp, tc, socket, uprobe")
     }
     static func noHelper(_ name: String) -> TestingError { notFound("helper", name, HelperFacts.names) }
+    static func runsPrograms(_ helper: String) -> TestingError {
+        TestingError(
+            .notFound,
+            "\(helper) runs programs, which no mock and no fault can: fill the map, the array of programs or the ring instead"
+        )
+    }
     static func noType(_ name: String) -> TestingError {
         TestingError(
             .notFound,

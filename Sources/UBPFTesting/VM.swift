@@ -328,7 +328,7 @@ public final class VM {
 
     /// Replaces a helper, by its name with or without `bpf_`.
     public func mock(_ helper: String, _ answer: @escaping Mock) throws(TestingError) {
-        execution.mocks[try number(helper)] = answer
+        execution.mocks[try replaceable(helper)] = answer
     }
 
     /// Makes a helper fail: its `call`-th call from now on, or all of them where that is nil.
@@ -344,11 +344,19 @@ public final class VM {
             index = object.maps.firstIndex(of: map)
             if index == nil { throw .noMap(map, object.maps) }
         }
-        execution.faults.append(Fault(helper: try number(helper), map: index, nth: call, errno: errno))
+        execution.faults.append(Fault(helper: try replaceable(helper), map: index, nth: call, errno: errno))
     }
 
     /// How often a helper was called since the last reset.
     public func calls(of helper: String) throws(TestingError) -> Int { execution.counts[Int(try number(helper))] }
+
+    /// The number of a helper, but those that run programs: the engines do that themselves.
+    private func replaceable(_ helper: String) throws(TestingError) -> UInt32 {
+        let number = try number(helper)
+        // bpf_tail_call, bpf_for_each_map_elem, bpf_loop, bpf_user_ringbuf_drain
+        if [12, 164, 181, 209].contains(number) { throw .runsPrograms(helper) }
+        return number
+    }
 
     private func number(_ helper: String) throws(TestingError) -> UInt32 {
         guard let number = HelperFacts.number(helper), number < 256 else { throw .noHelper(helper) }

@@ -23,6 +23,7 @@ public struct EnginesTrait: TestTrait, SuiteTrait, TestScoping {
         performing function: @Sendable () async throws -> Void
     ) async throws {
         var first: EngineRun?
+        var hasRun = false
         for engine in engines {
             guard engine.isAvailable else {
                 Issue.record("not run by the engine '\(engine.rawValue)', which needs root", severity: .warning)
@@ -39,7 +40,9 @@ public struct EnginesTrait: TestTrait, SuiteTrait, TestScoping {
             }
             if let first, let difference = run.difference(from: first) { Issue.record("\(difference)") }
             first = first ?? run
+            hasRun = hasRun || !run.steps.isEmpty
         }
+        if !hasRun { Issue.record("no program ran, by any engine: nothing was compared") }
     }
 }
 

@@ -142,7 +142,7 @@ struct HelperOptionTests {
             \treturn 0;
             }
             """
-        let result = try run(program)
+        let result = try run(program, ["--backend", "user"])
         #expect(result.status == 65)
         for part in ["error[U322]: map 'arena'", "same address in every process", "x.bpf.c:13:", "BPF_F_MMAPABLE"] {
             #expect(result.errors.contains(part), "\(part) in \(result.errors)")

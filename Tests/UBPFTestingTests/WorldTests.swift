@@ -188,6 +188,12 @@ import UBPFTesting
         #expect(outcome.calls.last?.isInjected == true)
         #expect("\(outcome.calls[0])" == "ringbuf_reserve(events) = 0 (injected)")
         #expect(throws: TestingError.self) { try vm.fail("map_update_elem", map: "nothing", with: .ENOMEM) }
+        // What an engine does itself would not ask.
+        for helper in ["tail_call", "bpf_loop", "for_each_map_elem", "user_ringbuf_drain"] {
+            let runs = #expect(throws: TestingError.self) { try vm.fail(helper, with: .E2BIG) }
+            #expect(runs?.description.contains("\(helper) runs programs, which no mock and no fault can") == true)
+            #expect(throws: TestingError.self) { try vm.mock(helper) { _ in 0 } }
+        }
     }
 
     @Test func verdictsAreTested() throws {

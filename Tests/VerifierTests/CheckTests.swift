@@ -244,7 +244,7 @@ private func subject(_ instructions: [Instruction], _ functions: [Int]) -> Subje
         #expect(
             error?.description
                 == "insn 1 (call bpf_task_pt_regs#175): bpf_task_pt_regs cannot run in userspace: "
-                + "it looks into a task, which only the kernel can hold still"
+                + "it gives the registers of a task, which are the program's context here"
         )
     }
 
