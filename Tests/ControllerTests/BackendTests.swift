@@ -225,7 +225,7 @@ struct LinkingTests {
     }
 
     /// A probe on another file of the name would count nothing, and say nothing.
-    @Test func librariesThatAreNotKnownBeforehand() throws {
+    @Test(.enabled(if: geteuid() == 0, asRoot)) func librariesThatAreNotKnownBeforehand() throws {
         let files = try #require(Files.shared)
         let source = files.directory + "/unknown-library.bpf.c"
         try """

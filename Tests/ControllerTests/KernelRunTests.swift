@@ -333,7 +333,7 @@ struct StaticProbeTests {
         #expect(records == (0..<4).map { ["first": -$0, "second": 77, "third": 2 * $0, "count": 3] })
     }
 
-    @Test func countersMustBeInTheFile() throws {
+    @Test(.enabled(if: geteuid() == 0, asRoot)) func countersMustBeInTheFile() throws {
         let files = try #require(Files.shared)
         let result = try files.run([
             "\(files.directory)/k-staticcounted.bpf.c", "--backend", "kernel", "--", "\(files.directory)/shop",
