@@ -167,17 +167,19 @@ uint32_t cpatch_quiesce_within(uint64_t nanoseconds) {
 // ---- Forked children ----
 
 int32_t cpatch_adopt_child(void) {
+    // One wait in vain is enough: a handler may have left the adopting thread by siglongjmp.
+    static _Atomic int waited;
     volatile uint64_t *present = cpatch_the_process.present;
     uint64_t wiped = 0;
     // The child of a follow is alone at first; should it have made threads already, one of them does this, and the others wait: their hits count.
     // Not for ever: one may be a signal handler on that very thread.
     if (!__atomic_compare_exchange_n(present, &wiped, 2, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
-        // One wait in vain is enough: a handler may have left the adopting thread by siglongjmp.
-        static _Atomic int waited;
         for (int i = 0; *present == 2 && i < 1000 && !waited; i++) cruntime_yield();
         if (*present == 2) waited = 1;
         return *present == 1;
     }
+    // Its parent's waits are not its own.
+    waited = 0;
     cpatch_the_process.pid = id(SYS_getpid);
     // Its parent is of another PID namespace: that made it after unshare or setns. A filter for system calls may be in force, so
     // nobody else asks what the namespace is.
